@@ -1,0 +1,18 @@
+"""The contracts of the house: what travels between the rooms, and nothing else. Imports no other room."""
+
+from .batch import Batch, Features, View
+from .draws import Draws, epoch_order, hash_key, replacement
+from .errors import BadItem, Collapsed, DataError, NonFinite, NotApplicable, OptionError, SelftaughtError, nearest
+from .facts import Column, Facts
+from .needs import Clean, MultiCrop, Need, Pair, Single
+from .registry import REGISTRY, find, names, register
+from .schedules import Clock, Constant, Cosine, Infinite, Linear, Schedule, WarmupCosine, value_at
+from .source import Source
+from .training import Group, Terms, Training
+
+__all__ = [
+    "REGISTRY", "BadItem", "Batch", "Clean", "Clock", "Collapsed", "Column", "Constant", "Cosine", "DataError", "Draws",
+    "Facts", "Features", "Group", "Infinite", "Linear", "MultiCrop", "Need", "NonFinite", "NotApplicable", "OptionError",
+    "Pair", "Schedule", "SelftaughtError", "Single", "Source", "Terms", "Training", "View", "WarmupCosine", "epoch_order",
+    "find", "hash_key", "names", "nearest", "register", "replacement", "value_at",
+]

@@ -1,0 +1,50 @@
+"""What is known of the data before training, as sources report it and the plan, modalities and methods use it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table: kind is numeric, categorical, boolean or date; categories in the order of their codes."""
+
+    name: str
+    kind: str
+    categories: tuple[str, ...] = ()
+    missing: int = 0
+
+
+@dataclass(frozen=True)
+class Facts:
+    """modality: image, series, table … samples: items in the source. shape: of one item as the network will see it, channels
+    first, without the batch: (C, H, W), (C, T), (F,). lengths: shortest and longest where they vary. classes: of the target
+    where one was named, else None. columns: of a table. steps: optimiser steps, set by the engine. notes: sentences a person
+    should read (columns left out, label-like columns, duplicates)."""
+
+    modality: str
+    samples: int
+    shape: tuple[int, ...]
+    lengths: tuple[int, int] | None = None
+    classes: int | None = None
+    fields: tuple[str, ...] = ("x",)
+    columns: tuple[Column, ...] = ()
+    steps: int | None = None
+    bit_depth: int | None = None
+    notes: tuple[str, ...] = ()
+
+    def with_(self, **changes: Any) -> Facts:
+        return replace(self, **changes)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Facts:
+        data = dict(data)
+        data["columns"] = tuple(Column(c["name"], c["kind"], tuple(c["categories"]), c["missing"]) for c in data["columns"])
+        for key in ("shape", "fields", "notes"):
+            data[key] = tuple(data[key])
+        data["lengths"] = tuple(data["lengths"]) if data["lengths"] else None
+        return cls(**data)

@@ -1,0 +1,64 @@
+"""How a method wants to be trained: optimiser, rates, schedules, parameter groups. Data only; the engine acts on it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from .schedules import Schedule
+
+
+@dataclass(frozen=True)
+class Group:
+    """Overrides for the parameters whose names start with a prefix.
+
+    lr_scale multiplies the learning rate; lr_constant: keeps the peak rate without schedule (SimSiam's predictor);
+    weight_decay replaces the run's; frozen_epochs, frozen_steps: no update (no decay, no momentum either) before that.
+    """
+
+    lr_scale: float = 1.0
+    lr_constant: bool = False
+    weight_decay: float | None = None
+    frozen_epochs: float = 0.0
+    frozen_steps: int = 0
+
+
+@dataclass(frozen=True)
+class Training:
+    """The optimisation recipe of a method; the paper's values are its defaults.
+
+    optimizer: sgd, adamw or lars. lr: peak learning rate per 256 samples (scaled linearly by the global batch size unless
+    `scale_lr` is off). schedule: cosine, constant or infinite. warmup: epochs of linear warm-up (at most a tenth of the run).
+    weight_decay: number or Schedule. clip: largest global gradient norm, or None. decay_norm_and_bias: SimSiam decays all.
+    accumulate: micro-batches a step. groups: prefix of parameter names → Group.
+    """
+
+    optimizer: str = "sgd"
+    lr: float = 0.06
+    scale_lr: bool = True
+    weight_decay: float | Schedule = 1e-4
+    momentum: float = 0.9
+    betas: tuple[float, float] = (0.9, 0.999)
+    trust: float = 1e-3
+    schedule: str = "cosine"
+    warmup: float = 10.0
+    final_lr: float = 0.0
+    clip: float | None = None
+    decay_norm_and_bias: bool = False
+    accumulate: int = 1
+    batch_size: int = 256
+    epochs: int = 100
+    groups: dict[str, Group] = field(default_factory=dict)
+
+
+@dataclass
+class Terms:
+    """A loss with named parts: `total` is differentiated, the named ones are logged (detached scalars)."""
+
+    total: Tensor
+    named: dict[str, Tensor] = field(default_factory=dict)
+
+    def __init__(self, total: Tensor, **named: Tensor):
+        self.total = total
+        self.named = {k: v.detach() for k, v in named.items()}

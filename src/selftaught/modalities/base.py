@@ -1,0 +1,85 @@
+"""What a modality supplies, and nothing more: arrays → tensors, views for each need, a default backbone, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Batch, Draws, Facts, Need, NotApplicable, Source, View
+
+ViewMaker = Callable[[Batch, Draws], list[View]]
+"""`maker(batch, draws)` → the views that a need asks for, on the batch's device; a pure function of its arguments."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How arrays of one data set become what its network sees; fitted once, stored beside the encoder, JSON through and through.
+
+    facts: after the plan's choices (shape is the network's). statistics: plain lists and numbers (channel mean and std,
+    column medians, categories …).
+    """
+
+    modality: str
+    facts: Facts
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {"modality": self.modality, "facts": self.facts.to_json(), "statistics": self.statistics}
+
+    @classmethod
+    def from_json(cls, data: dict[str, Any]) -> Preprocessing:
+        return cls(data["modality"], Facts.from_json(data["facts"]), data["statistics"])
+
+
+class Modality:
+    """Base of image, series, table … One stateless instance a modality is registered under kind='modality'."""
+
+    name: str
+    default_backbone: str
+
+    def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
+        """Fits the preprocessing on at most `sample` evenly spaced items (bad ones passed over) and settles the network's shape."""
+        raise NotImplementedError(f"modality {self.name} does not say how to prepare its data")
+
+    def configure(self, source: Source, preprocessing: Preprocessing) -> None:
+        """Tells the source what will be asked of it (images: the side of the square canvas it should decode to). Default: nothing."""
+
+    def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
+                ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """Arrays of one batch (a resident source's dict of stacked fields, or a list of items) → (fields, lengths)."""
+        raise NotImplementedError(f"modality {self.name} does not say how to collate its items")
+
+    def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
+        """The views that `need` asks for. `options` override single settings (an unknown one is an OptionError naming the nearest).
+
+        Raises NotApplicable with the reason where the modality cannot supply the need."""
+        raise NotApplicable(f"{self.name}: {type(need).__name__} ({need.what}) cannot be supplied")
+
+    def backbone(self, facts: Facts, name: str | None = None, **options: Any) -> nn.Module:
+        """A backbone for items of `facts.shape`; `name` None means the modality's default."""
+        raise NotImplementedError(f"modality {self.name} has no backbone")
+
+    def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
+        """float32 [B, D]: the input itself, flattened after the preprocessing: the baseline without an encoder."""
+        raise NotImplementedError(f"modality {self.name} does not say what its raw input is")
+
+    def picture(self, item: dict[str, np.ndarray], preprocessing: Preprocessing, *, side: int = 96) -> np.ndarray:
+        """uint8 [H, W, 3]: what a person is shown of an item."""
+        raise NotImplementedError(f"modality {self.name} does not say how to picture an item")
+
+    def take(self, batch: Batch, rows: Tensor) -> Batch:
+        """The batch's items at `rows` (int64 [K])."""
+        return Batch({k: v[rows] for k, v in batch.fields.items()}, batch.index[rows], batch.slot[rows], batch.epoch[rows],
+                     None if batch.y is None else batch.y[rows], None if batch.lengths is None else batch.lengths[rows])
+
+    def concat(self, batches: list[Batch]) -> Batch:
+        """One batch of all items, in order."""
+        first = batches[0]
+        cat = lambda key: torch.cat([getattr(b, key) for b in batches])  # noqa: E731
+        return Batch({k: torch.cat([b.fields[k] for b in batches]) for k in first.fields}, cat("index"), cat("slot"), cat("epoch"),
+                     None if first.y is None else cat("y"), None if first.lengths is None else cat("lengths"))

@@ -4,15 +4,17 @@ from .batch import Batch, Features, View
 from .draws import Draws, epoch_order, hash_key, replacement
 from .errors import BadItem, Collapsed, DataError, NonFinite, NotApplicable, OptionError, SelftaughtError, nearest
 from .facts import Column, Facts
+from .keys import FREE, GROUPS, KEYS
 from .needs import Clean, MultiCrop, Need, Pair, Single
+from .options import fit_type, parse, split_dotted
 from .registry import REGISTRY, find, names, register
 from .schedules import Clock, Constant, Cosine, Infinite, Linear, Schedule, WarmupCosine, value_at
 from .source import Source
 from .training import Group, Terms, Training
 
 __all__ = [
-    "REGISTRY", "BadItem", "Batch", "Clean", "Clock", "Collapsed", "Column", "Constant", "Cosine", "DataError", "Draws",
+    "FREE", "GROUPS", "KEYS", "REGISTRY", "BadItem", "Batch", "Clean", "Clock", "Collapsed", "Column", "Constant", "Cosine", "DataError", "Draws",
     "Facts", "Features", "Group", "Infinite", "Linear", "MultiCrop", "Need", "NonFinite", "NotApplicable", "OptionError",
     "Pair", "Schedule", "SelftaughtError", "Single", "Source", "Terms", "Training", "View", "WarmupCosine", "epoch_order",
-    "find", "hash_key", "names", "nearest", "register", "replacement", "value_at",
+    "find", "fit_type", "hash_key", "names", "nearest", "parse", "register", "replacement", "split_dotted", "value_at",
 ]

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 from .draws import Draws
 
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
 
 def _move(value: Any, device: torch.device | str) -> Any:
-    if isinstance(value, Tensor):
+    if hasattr(value, "is_floating_point"):  # a tensor
         return value.to(device, non_blocking=True)
     if isinstance(value, dict):
         return {k: _move(v, device) for k, v in value.items()}

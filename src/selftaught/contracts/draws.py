@@ -5,12 +5,15 @@ The mixer is splitmix64 (Steele, Lea & Flood, 2014) on wrapping 64-bit integers,
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor
+if TYPE_CHECKING:  # the contracts import in a blink: the command line reads them for its help
+    import numpy as np
+    import torch
+    from torch import Tensor
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -81,18 +84,20 @@ class Draws:
         keys = mix(self.keys ^ hash_key(purpose))
         if not size:
             return mix(keys)
-        counter = torch.arange(int(np.prod(size)), device=keys.device, dtype=torch.int64)
+        import torch
+
+        counter = torch.arange(math.prod(size), device=keys.device, dtype=torch.int64)
         return mix(keys[:, None] + counter * _GOLDEN).view(len(keys), *size)
 
     def uniform(self, purpose: str, *size: int, low: float = 0.0, high: float = 1.0) -> Tensor:
         """float32 `[B, *size]` in `[low, high)`; 24 random bits, as torch.rand has."""
-        unit = _shift(self.bits(purpose, *size), 40).to(torch.float32) * (1.0 / (1 << 24))
+        unit = _shift(self.bits(purpose, *size), 40).float() * (1.0 / (1 << 24))
         return unit if (low, high) == (0.0, 1.0) else low + (high - low) * unit
 
     def normal(self, purpose: str, *size: int) -> Tensor:
         """Standard normal float32 `[B, *size]` by Box and Muller's transform."""
-        radius = torch.sqrt(-2.0 * torch.log1p(-self.uniform(purpose + "/r", *size)))
-        return radius * torch.cos(2.0 * torch.pi * self.uniform(purpose + "/a", *size))
+        radius = (-self.uniform(purpose + "/r", *size)).log1p().mul(-2.0).sqrt()
+        return radius * self.uniform(purpose + "/a", *size).mul(2.0 * math.pi).cos()
 
     def happens(self, purpose: str, probability: float, *size: int) -> Tensor:
         """bool `[B, *size]`, true with `probability`."""
@@ -102,11 +107,11 @@ class Draws:
         """int64 `[B, *size]` in `[0, high)`; `high` may be a tensor that broadcasts."""
         if isinstance(high, int):
             return (self.uniform64(purpose, *size) * high).long().clamp_(max=high - 1)
-        return torch.minimum((self.uniform64(purpose, *size) * high).long(), high - 1)
+        return (self.uniform64(purpose, *size) * high).long().minimum(high - 1)
 
     def uniform64(self, purpose: str, *size: int) -> Tensor:
         """float64 `[B, *size]` in [0, 1) with 53 random bits."""
-        return _shift(self.bits(purpose, *size), 11).to(torch.float64) * (1.0 / (1 << 53))
+        return _shift(self.bits(purpose, *size), 11).double() * (1.0 / (1 << 53))
 
     def permutation(self, purpose: str, n: int) -> Tensor:
         """int64 `[B, n]`: an independent permutation of `0..n-1` for every sample."""
@@ -119,6 +124,8 @@ class Draws:
 
 def epoch_order(seed: int, stream: str, epoch: int, n: int) -> np.ndarray:
     """int64 `[n]`: the order in which epoch `epoch` visits the items, from a hash alone, the same on every process."""
+    import torch
+
     keys = mix(torch.arange(n, dtype=torch.int64) ^ hash_key(seed, stream, "order", epoch))
     return torch.argsort(keys, stable=True).numpy()
 

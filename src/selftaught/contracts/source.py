@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import TYPE_CHECKING
 
 from .facts import Facts
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 class Source:

@@ -1,0 +1,233 @@
+"""The command line. Everything heavy is imported inside the commands, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import __version__
+from .contracts import GROUPS, KEYS, OptionError, SelftaughtError
+
+app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+                  help="Give it data without labels; get an encoder, proof of how good it is, and the best use of the few labels.")
+
+Data = Annotated[str, typer.Argument(help="A folder, archive, table, .npy/.npz file or embedded:NAME.")]
+RunPath = Annotated[str, typer.Argument(help="A run folder, or an encoder folder.")]
+Target = Annotated[str | None, typer.Option(help="Column that holds the labels [none].", show_default=False)]
+GroupName = Annotated[str | None, typer.Option("--group", help="Column whose items splits must keep together [none].",
+                                               show_default=False)]
+Layout = Annotated[str | None, typer.Option(help="Order of an array's axes: NCHW, NHWC, NCT or NTC [inferred].", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+
+def main() -> None:
+    """Entry point: a sentence on standard error for what a person can mend, and the exit code that goes with it."""
+    try:
+        app(standalone_mode=True)
+    except SelftaughtError as error:
+        _leave(str(error), error.code)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _leave("Stopped by Ctrl-C before training began; nothing to resume.", 130)
+    except MemoryError:
+        _leave("Out of memory; lower batch_size or resolution, or choose a smaller backbone.", 1)
+
+
+def _leave(message: str, code: int) -> None:
+    print(f"selftaught: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+def _overrides(pairs: list[str]) -> dict[str, str]:
+    """`['epochs=5', 'method.temperature=0.2']` → dict."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise OptionError(f"'{pair}' is not a setting; write key=value, such as epochs=20.")
+        found[key] = value
+    return found
+
+
+def _key_help() -> str:
+    lines = [f"{key} [{'planned' if default is None else default}]: {sentence}." for key, (default, sentence) in KEYS.items()]
+    lines += [f"{group}.NAME: {sentence}." for group, sentence in GROUPS.items()]
+    return "\n\n".join(["Settings, as key=value after the data:", *lines])
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command(epilog=_key_help())
+def pretrain(
+    data: Data,
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value settings, listed below.", show_default=False)] = None,
+    out: Annotated[str | None, typer.Option(help="Run folder [runs/NAME-N].", show_default=False)] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stands.")] = False,
+    init: Annotated[str | None, typer.Option(help="Run folder whose weights to start from [none].", show_default=False)] = None,
+    target: Target = None, group: GroupName = None, layout: Layout = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Print neither the plan nor progress.")] = False,
+) -> None:
+    """Learn an encoder from data without labels. Decides everything itself, says so, and can be told otherwise."""
+    from .stages import pretrain as run_pretrain
+
+    run = run_pretrain(data, out=out, resume=resume, init=init, target=target, group=group, layout=layout, progress=not quiet,
+                       say=(lambda line: None) if quiet else _say, **_overrides(settings or []))
+    if not quiet:
+        summary = run.summary
+        counted = f", {summary['bad_items']} bad items (see quarantine.jsonl)" if summary["bad_items"] else ""
+        counted += f", {summary['duplicates']} duplicates" if summary["duplicates"] else ""
+        _say(f"done in {summary['seconds']:.0f} s at {summary['samples_per_second']:,.0f} samples/s{counted}")
+        _say(f"next: selftaught evaluate {run.folder} TRAIN TEST, or selftaught embed {run.folder} DATA -o FILE")
+
+
+@app.command()
+def evaluate(
+    run: RunPath,
+    train: Annotated[str, typer.Argument(help="Labelled data to fit probes on.")],
+    test: Annotated[str, typer.Argument(help="Labelled data to score.")],
+    protocol: Annotated[list[str] | None, typer.Option(help="knn, linear, finetune, clustering, retrieval [knn linear].",
+                                                       show_default=False)] = None,
+    budgets: Annotated[str, typer.Option(help="Fractions of the training labels, separated by commas.")] = "0.01,0.1,1",
+    seed: Annotated[int, typer.Option(help="Settles which labels are drawn.")] = 0,
+    baselines: Annotated[bool, typer.Option(help="Include random initialisation, raw input and supervised training.")] = True,
+    target: Target = None, group: GroupName = None, layout: Layout = None, as_json: Json = False,
+) -> None:
+    """Compare the encoder with raw input, its random initialisation and supervised training, at several label budgets."""
+    from .protocols import evaluate as run_evaluate
+    from .stages import Run
+
+    encoder = _encoder(run)
+    table = run_evaluate(encoder, encoder.open(train, target=target, group=group, layout=layout),
+                         encoder.open(test, target=target, group=group, layout=layout),
+                         protocols=protocol or ["knn", "linear"], budgets=[float(b) for b in budgets.split(",")], seed=seed,
+                         baselines=("random", "raw", "supervised") if baselines else (), say=lambda line: None if as_json else _say(line))
+    if (Path(run) / "run.yaml").is_file():
+        table.save(Run(run).folder)
+    print(json.dumps(table.to_json()) if as_json else table.to_text())
+
+
+def _encoder(path: str) -> Any:
+    from .encoder import Encoder
+
+    return Encoder.load(path)
+
+
+@app.command()
+def embed(
+    run: RunPath, data: Data,
+    output: Annotated[str, typer.Option("-o", "--output", help="File to write: .npy, .npz (with names) or .parquet.")],
+    batch_size: Annotated[int, typer.Option(help="Items at a time.")] = 256,
+    target: Target = None, group: GroupName = None, layout: Layout = None,
+) -> None:
+    """Write the embedding of every item, in order; rows of items that cannot be decoded are NaN."""
+    from .embedding_files import write_embeddings
+
+    encoder = _encoder(run)
+    source = encoder.open(data, target=target, group=group, layout=layout)
+    _say(write_embeddings(Path(output), encoder.embed(source, batch_size=batch_size), source))
+
+
+@app.command()
+def neighbours(
+    run: RunPath, data: Data,
+    item: Annotated[str, typer.Option(help="Row number, or a part of the item's name.")] = "0",
+    k: Annotated[int, typer.Option(help="How many neighbours.")] = 10,
+    output: Annotated[str | None, typer.Option("-o", "--output", help="PNG of the item and its neighbours [none].",
+                                               show_default=False)] = None,
+    layout: Layout = None, as_json: Json = False,
+) -> None:
+    """Show the items that lie nearest to one item in the embedding."""
+    from .protocols import nearest_items
+
+    found = nearest_items(_encoder(run), data, item, k=k, picture=output, layout=layout)
+    print(json.dumps(found) if as_json else "\n".join(f"{n['similarity']:.3f}  {n['name']}" for n in found["neighbours"]))
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(help="A run folder.")],
+    data: Annotated[str | None, typer.Argument(help="Data to map and show [none: curves and plan only].", show_default=False)] = None,
+    target: Target = None, layout: Layout = None,
+) -> None:
+    """Write report.html into the run folder: curves, map, neighbours, failures, plan and cost."""
+    from .protocols import write_report
+    from .stages import Run
+
+    _say(f"report: {write_report(Run(run), data, target=target, layout=layout)}")
+
+
+@app.command()
+def export(
+    run: RunPath,
+    output: Annotated[str, typer.Option("-o", "--output", help="ONNX file; the preprocessing is written beside it.")],
+) -> None:
+    """Write the encoder as an ONNX graph and check it against the original."""
+    difference = _encoder(run).export_onnx(output)
+    _say(f"{output}: differs from the encoder by {difference:.1e} at most (relative); preprocessing in {output}.json")
+
+
+@app.command()
+def demo(
+    out: Annotated[str | None, typer.Option(help="Run folder [runs/demo-N].", show_default=False)] = None,
+    seed: Annotated[int, typer.Option(help="A whole number.")] = 0,
+) -> None:
+    """Pretrain on moved handwritten digits that come with scikit-learn, and compare (under 4 minutes on two cores)."""
+    from .demo import run_demo
+
+    run_demo(out=out, seed=seed, say=_say)
+
+
+@app.command()
+def systems(
+    area: Annotated[str | None, typer.Option(help="Only this area of the literature [all].", show_default=False)] = None,
+    state: Annotated[str | None, typer.Option(help="Only planned, runs, holds or does-not-hold [all].", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """List the 379 systems of the literature and where each stands here."""
+    from .systems import systems as listed
+
+    found = listed(area=area, state=state)
+    if as_json:
+        print(json.dumps([{k: getattr(s, k) for k in ("id", "title", "area", "state", "data", "result")} for s in found]))
+    else:
+        for s in found:
+            print(f"{s.id}  {s.state:<13} {s.area:<26} {s.title}\n      {s.line}")
+        print(f"{len(found)} systems")
+
+
+@app.command()
+def prove(
+    id: Annotated[str, typer.Argument(help="A system's id, such as S378.")],
+    seeds: Annotated[int | None, typer.Option(help="How many seeds [as registered].", show_default=False)] = None,
+    as_json: Json = False,
+) -> None:
+    """Run a system's proof: its arms, paired by seed, and whether each claim holds. Arms already run are taken from the cache."""
+    from .systems import prove as run_proof
+
+    result = run_proof(id, seeds=seeds, say=(lambda line: print(line, file=sys.stderr, flush=True)))
+    if as_json:
+        print(json.dumps({k: result[k] for k in ("id", "claims", "seeds", "seconds")}))
+        return
+    for claim in result["claims"]:
+        low, high = claim["interval"]
+        print(f"{'holds' if claim['holds'] else 'does not hold'}: {claim['statement']}\n    {claim['measured']} against "
+              f"{claim['baseline']}; difference in [{low:.4g}, {high:.4g}]")
+
+
+if __name__ == "__main__":
+    main()

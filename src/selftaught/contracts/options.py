@@ -1,0 +1,67 @@
+"""Values that a person typed, turned into what a setting expects."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterable
+from typing import Any
+
+from .errors import OptionError, nearest
+
+
+def parse(text: Any) -> Any:
+    """`'0.2'` → 0.2, `'true'` → True, `'none'` → None, `'0.3,1'` → (0.3, 1); anything else stays as it is."""
+    if not isinstance(text, str):
+        return text
+    word = text.strip()
+    if word.lower() in ("true", "false", "none", "null"):
+        return {"true": True, "false": False}.get(word.lower())
+    try:
+        return ast.literal_eval(word)
+    except (ValueError, SyntaxError):
+        return word
+
+
+def fit_type(key: str, value: Any, default: Any) -> Any:
+    """`value` as the type of `default`, or an OptionError that says what was expected. A default of None accepts anything."""
+    value = parse(value)
+    if default is None or value is None or isinstance(value, type(default)) and not isinstance(value, bool):
+        return value
+    if isinstance(default, bool):
+        if isinstance(value, (bool, int)) and value in (0, 1):
+            return bool(value)
+    elif isinstance(default, int):
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
+            return int(value)
+    elif isinstance(default, float):
+        if isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+    elif isinstance(default, tuple):
+        if isinstance(value, (list, tuple)) and (len(value) == len(default) or not default):
+            return tuple(value)
+    elif isinstance(default, str):
+        return str(value)
+    else:
+        return value  # schedules and other objects: a number stands for a constant one
+    raise OptionError(f"{key}={value!r} does not fit: expected {_kind(default)}, such as {default!r}.")
+
+
+def _kind(default: Any) -> str:
+    names = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+    return names.get(type(default), f"{len(default)} numbers separated by commas" if isinstance(default, tuple) else "a value")
+
+
+def split_dotted(overrides: dict[str, Any], plain: Iterable[str], groups: Iterable[str]) -> tuple[dict[str, Any], dict[str, dict]]:
+    """`{'lr': 1, 'method.width': 2}` → ({'lr': 1}, {'method': {'width': 2}}); an unknown key is an error naming the nearest."""
+    plain, groups = list(plain), list(groups)
+    flat: dict[str, Any] = {}
+    nested: dict[str, dict[str, Any]] = {g: {} for g in groups}
+    for key, value in overrides.items():
+        group, dot, rest = key.partition(".")
+        if dot and group in nested:
+            nested[group][rest] = value
+        elif key in plain:
+            flat[key] = value
+        else:
+            raise nearest(key, [*plain, *(f"{g}.…" for g in groups)], what="key")
+    return flat, nested

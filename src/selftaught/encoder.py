@@ -1,0 +1,255 @@
+"""What survives training: a backbone with its preprocessing and lineage. Embeds any data of its modality; saved without pickle."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import warnings
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+from torch import Tensor, nn
+
+from .contracts import BadItem, Batch, Clean, DataError, Features, OptionError, SelftaughtError, Source
+from .modalities import Modality, Preprocessing, find_modality
+from .networks import build_backbone
+from .sources import open_source
+
+FORMAT = 1
+
+
+class Encoder:
+    """A backbone that maps items to vectors of `width` numbers.
+
+    backbone_name and backbone_options say how to build the backbone again (`custom` where the user gave a module: `load` then
+    needs it). lineage: method, data fingerprint, code version, steps, seed: what this encoder was trained on, and how.
+    """
+
+    def __init__(self, backbone: nn.Module, preprocessing: Preprocessing, *, backbone_name: str = "custom",
+                 backbone_options: dict[str, Any] | None = None, lineage: dict[str, Any] | None = None):
+        self.backbone, self.preprocessing = backbone.eval(), preprocessing
+        self.backbone_name, self.backbone_options = backbone_name, dict(backbone_options or {})
+        self.lineage = dict(lineage or {})
+        self.modality: Modality = find_modality(preprocessing.modality)
+
+    def __repr__(self) -> str:
+        facts = self.preprocessing.facts
+        return (f"Encoder({self.backbone_name}, {facts.modality} {facts.shape} → {self.width}, "
+                f"{self.lineage.get('method', 'untrained')})")
+
+    @property
+    def width(self) -> int:
+        return self.backbone.width
+
+    # ---- embedding -------------------------------------------------------------------------------------------------
+
+    def open(self, data: Any, **options: Any) -> Source:
+        """The data as a source prepared as in training. Raises DataError when it is of another modality or shape."""
+        source = open_source(data, **{"modality": None, **options})
+        if source.modality != self.preprocessing.modality:
+            raise DataError(f"This encoder takes {self.preprocessing.modality} data, but what was given is {source.modality} data.")
+        self.modality.configure(source, self.preprocessing)
+        return source
+
+    def batches(self, data: Any, *, batch_size: int = 256) -> Iterator[tuple[Batch, list[tuple[int, str]]]]:
+        """Batches in order of the source, with the (index, reason) of items that could not be decoded and are left out."""
+        source = self.open(data)
+        with ThreadPoolExecutor(4) as pool:
+            for start in range(0, len(source), batch_size):
+                index = np.arange(start, min(start + batch_size, len(source)))
+                if source.resident:
+                    items, bad = source.take(index), []
+                else:
+                    results = list(pool.map(lambda i, s=source: _try(s, int(i)), index))
+                    bad = [(int(i), r) for i, r in zip(index, results) if isinstance(r, str)]
+                    items = [r for r in results if not isinstance(r, str)]
+                    index = np.array([i for i, r in zip(index, results) if not isinstance(r, str)], dtype=np.int64)
+                if len(index):
+                    fields, lengths = self.modality.collate(items, self.preprocessing)
+                    place = torch.as_tensor(index, dtype=torch.int64)
+                    yield Batch(fields, place, place, torch.zeros_like(place), None, lengths), bad
+                elif bad:
+                    yield Batch({}, torch.zeros(0, dtype=torch.int64), torch.zeros(0), torch.zeros(0)), bad
+
+    @torch.no_grad()
+    def embed(self, data: Any, field: str | None = None, tokens: bool = False, *, batch_size: int = 256) -> np.ndarray:
+        """float32 [N, D] in order of the data ([N, T, D] with `tokens`). Rows of items that cannot be decoded are NaN, and a
+        warning counts and names them. `data`: whatever `open_source` takes. Streams: memory is that of a batch and the result."""
+        if field not in (None, "x"):
+            raise OptionError(f"This encoder has one field, 'x', not '{field}'.")
+        source = self.open(data)
+        device = next(self.backbone.parameters()).device
+        views = self.modality.views(Clean(), self.preprocessing)
+        self.backbone.eval()
+        found: np.ndarray | None = None
+        lost: list[tuple[int, str]] = []
+        for batch, bad in self.batches(source, batch_size=batch_size):
+            lost += bad
+            if not len(batch):
+                continue
+            batch = batch.to(device)
+            view = views(batch, batch.draws(0, "embed"))[0]
+            features: Features = self.backbone(view.x, lengths=view.lengths)
+            rows = features.tokens if tokens else features.pooled
+            if rows is None:
+                raise OptionError(f"The backbone {self.backbone_name} has no tokens; leave out tokens=True.")
+            if found is None:
+                found = np.full((len(source), *rows.shape[1:]), np.nan, dtype=np.float32)
+            found[batch.index.cpu().numpy()] = rows.float().cpu().numpy()
+        if found is None:
+            raise DataError(f"None of the {len(source)} items could be decoded; the first: {source.name(lost[0][0])}: {lost[0][1]}.")
+        if lost:
+            warnings.warn(f"{len(lost)} of {len(source)} items could not be decoded and have NaN embeddings; the first: "
+                          f"{source.name(lost[0][0])}: {lost[0][1]}.", stacklevel=2)
+        return found
+
+    def raw(self, data: Any, *, batch_size: int = 256) -> np.ndarray:
+        """float32 [N, D]: the input itself after the preprocessing, the baseline without an encoder. NaN rows as in `embed`."""
+        source = self.open(data)
+        found: np.ndarray | None = None
+        for batch, _ in self.batches(source, batch_size=batch_size):
+            if len(batch):
+                rows = self.modality.raw(batch, self.preprocessing).numpy()
+                found = np.full((len(source), rows.shape[1]), np.nan, dtype=np.float32) if found is None else found
+                found[batch.index.numpy()] = rows
+        if found is None:
+            raise DataError(f"None of the {len(source)} items could be decoded.")
+        return found
+
+    def as_sklearn(self, *, batch_size: int = 256) -> Any:
+        """A scikit-learn transformer over this encoder, for a Pipeline: `fit` does nothing, `transform(X)` embeds."""
+        return EncoderTransformer(self, batch_size=batch_size)
+
+    # ---- on disk ---------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | Path) -> Path:
+        """Writes model.safetensors and encoder.json; the folder appears at once or not at all."""
+        from safetensors.torch import save_file
+
+        folder = Path(folder)
+        temporary = folder.with_name(f".{folder.name}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        save_file({k: v.detach().cpu().contiguous().clone() for k, v in self.backbone.state_dict().items()},
+                  temporary / "model.safetensors")
+        described = {"format": FORMAT, "backbone": {"name": self.backbone_name, "options": self.backbone_options},
+                     "width": self.width, "preprocessing": self.preprocessing.to_json(), "lineage": self.lineage}
+        (temporary / "encoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        return folder
+
+    @classmethod
+    def load(cls, path: str | Path, *, backbone: nn.Module | None = None) -> Encoder:
+        """From a folder that `save` wrote, or a run that has one. `backbone`: the module, where it was the user's own."""
+        from safetensors.torch import load_file
+
+        folder = Path(path)
+        folder = folder / "encoder" if (folder / "encoder" / "encoder.json").is_file() else folder
+        described = _described(folder)
+        name, options = described["backbone"]["name"], described["backbone"]["options"]
+        preprocessing = Preprocessing.from_json(described["preprocessing"])
+        if name == "custom" and backbone is None:
+            raise OptionError(f"{folder} holds the weights of a module of your own; pass it: load(path, backbone=module).")
+        modality = find_modality(preprocessing.modality)
+        network = modality.backbone(preprocessing.facts, name, **options) if name != "custom" else build_backbone(
+            backbone, preprocessing.facts, example=torch.zeros(2, *preprocessing.facts.shape))
+        try:
+            network.load_state_dict(load_file(folder / "model.safetensors"))
+        except (RuntimeError, OSError) as error:
+            raise SelftaughtError(f"The weights in {folder} do not fit the backbone '{name}' that encoder.json describes: "
+                                  f"{str(error).splitlines()[0]}") from error
+        return cls(network, preprocessing, backbone_name=name, backbone_options=options, lineage=described["lineage"])
+
+    def export_onnx(self, path: str | Path, *, tolerance: float = 1e-4) -> float:
+        """Writes an ONNX graph (prepared x [B, …] → pooled [B, D]) and `PATH.json`, the preprocessing, beside it.
+
+        Runs the graph in onnxruntime and returns the largest difference from this encoder, relative to the largest feature;
+        raises SelftaughtError above `tolerance` and OptionError where onnx is not installed (extra 'export').
+        """
+        try:
+            import onnxruntime
+            import onnxscript  # noqa: F401  (torch.onnx needs it)
+        except (ImportError, OSError) as error:
+            raise OptionError(f"ONNX export needs {error.name}: pip install selftaught[export].") from None
+        path = Path(path)
+        example = torch.randn(3, *self.preprocessing.facts.shape, generator=torch.Generator().manual_seed(0))
+        graph = _Pooled(self.backbone).cpu().eval()
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")
+            expected = graph(example).numpy()
+            torch.onnx.export(graph, (example,), str(path), input_names=["x"], output_names=["pooled"], verbose=False,
+                              dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=65536)}}, external_data=False)
+        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        found = session.run(None, {"x": example.numpy()})[0]
+        difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
+        if not difference <= tolerance:
+            path.unlink()
+            raise SelftaughtError(f"The ONNX graph of {self.backbone_name} differs from the encoder by {difference:.2g} (relative), "
+                                  f"more than {tolerance:g}; it was not kept.")
+        described = {"format": FORMAT, "input": "x", "output": "pooled", "preprocessing": self.preprocessing.to_json(),
+                     "lineage": self.lineage, "round_trip_difference": difference}
+        path.with_name(path.name + ".json").write_text(json.dumps(described, indent=1), encoding="utf-8")
+        return difference
+
+    def example(self, n: int = 2) -> Tensor:
+        """A prepared input of the right shape: float32 [n, …], zeros."""
+        return torch.zeros(n, *self.preprocessing.facts.shape)
+
+
+class EncoderTransformer(TransformerMixin, BaseEstimator):
+    """scikit-learn's view of an encoder: stateless, `transform(X)` → float32 [N, D]."""
+
+    def __init__(self, encoder: Encoder, *, batch_size: int = 256):
+        self.encoder = encoder
+        self.batch_size = batch_size
+
+    def fit(self, X: Any, y: Any = None) -> EncoderTransformer:
+        return self
+
+    def transform(self, X: Any) -> np.ndarray:
+        return self.encoder.embed(X, batch_size=self.batch_size)
+
+    def get_feature_names_out(self, input_features: Any = None) -> np.ndarray:
+        return np.array([f"embedding{i}" for i in range(self.encoder.width)], dtype=object)
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return True
+
+
+class _Pooled(nn.Module):
+    """Prepared x → pooled, for export."""
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.backbone = backbone
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.backbone(x).pooled
+
+
+def _try(source: Source, index: int) -> dict[str, np.ndarray] | str:
+    try:
+        return source.read(index)
+    except BadItem as error:
+        return error.reason
+
+
+def _described(folder: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise OptionError(f"There is no encoder in {folder}: encoder.json is missing. A run that has not finished has none; "
+                          "finish it with --resume.") from None
+    except ValueError as error:
+        raise SelftaughtError(f"{folder / 'encoder.json'} is damaged ({error}).") from None
+    if described.get("format", 0) > FORMAT:
+        raise SelftaughtError(f"{folder} was written by a newer version (format {described['format']}, this one reads up to "
+                              f"{FORMAT}); upgrade selftaught.")
+    return described

@@ -1,0 +1,328 @@
+"""From facts of the data to every decision of a run, each with who took it and why; and from the decisions to what `fit` takes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import torch
+from torch import nn
+
+from .contracts import (
+    FREE,
+    GROUPS,
+    KEYS,
+    DataError,
+    Facts,
+    OptionError,
+    Schedule,
+    Source,
+    Training,
+    find,
+    fit_type,
+    hash_key,
+    nearest,
+    parse,
+    split_dotted,
+)
+from .methods import Method
+from .modalities import Preprocessing, find_modality
+from .networks import build_backbone
+from .sources import Loader, Quarantine
+from .training import Settings, Stream, duration, native_bfloat16, resolve_device
+
+@dataclass(frozen=True)
+class Choice:
+    """One decision: by 'user', 'recipe' (the method's paper) or 'plan'."""
+
+    value: Any
+    by: str
+    reason: str
+
+
+@dataclass
+class Plan:
+    """All decisions of a run. `choices`: key → Choice; `nested`: method, training, views, backbone → option → value."""
+
+    method: type[Method]
+    choices: dict[str, Choice]
+    nested: dict[str, dict[str, Any]]
+    preprocessing: Preprocessing
+    facts: Facts
+    module: nn.Module | None = None
+
+    def __getitem__(self, key: str) -> Any:
+        return self.choices[key].value
+
+    def lines(self) -> list[str]:
+        """The plan as a person reads it: what was found, then a line a decision."""
+        found = f"{self.facts.samples:,} items of {self.facts.modality}, each {' × '.join(map(str, self.facts.shape))}"
+        lines = [f"data         {found}", *(f"             note: {note}" for note in self.facts.notes)]
+        for key, choice in self.choices.items():
+            if choice.reason and key not in ("track", "stop_on_collapse", "minutes"):
+                who = "" if choice.by == "plan" else f" [{choice.by}]"
+                lines.append(f"{key:<12} {_shown(choice.value)}{who}: {choice.reason}")
+        for group, options in self.nested.items():
+            lines += [f"{group}.{name:<{max(1, 11 - len(group))}} {_shown(value)}: {self._why(group, name)}"
+                      for name, value in options.items()]
+        return lines
+
+    def _why(self, group: str, name: str) -> str:
+        known = self.choices.get(f"{group}.{name}")
+        return known.reason if known else "asked for"
+
+    def to_json(self) -> dict[str, Any]:
+        """For run.yaml; objects that JSON cannot hold are written as their text."""
+        described = {k: {"value": _json(c.value), "by": c.by, "reason": c.reason} for k, c in self.choices.items()}
+        for group, options in self.nested.items():
+            for name, value in options.items():
+                by = self.choices.get(f"{group}.{name}", Choice(None, "user", "asked for")).by
+                described[f"{group}.{name}"] = {"value": _json(value), "by": by, "reason": self._why(group, name)}
+        return described
+
+    # ---- what `fit` takes --------------------------------------------------------------------------------------------
+
+    def training(self) -> Training:
+        wanted = dict(self.nested["training"])
+        if self["lr"] is not None:
+            wanted["lr"] = self["lr"]
+        return training_with(self.method.defaults, wanted)
+
+    def settings(self, *, progress: bool = True) -> Settings:
+        keys = {f.name for f in fields(Settings)} & set(self.choices)
+        return Settings(**{k: self[k] for k in keys}, channels_last=self.channels_last, progress=progress)
+
+    @property
+    def channels_last(self) -> bool:
+        return len(self.facts.shape) == 3
+
+    def build_method(self, initialise: Callable[[nn.Module], None] | None = None) -> Method:
+        """The method with its networks, weights drawn from the seed alone; `initialise(backbone)` may load others first."""
+        torch.manual_seed(hash_key(self["seed"], "weights"))
+        if self.module is not None:
+            example = torch.zeros(2, *self.facts.shape)
+            backbone = build_backbone(self.module, self.facts, example=example)
+        else:
+            backbone = find_modality(self.facts.modality).backbone(self.facts, self["backbone"], **self.nested["backbone"])
+        lacking = self.method.needs.backbone - getattr(backbone, "abilities", frozenset())
+        if lacking:
+            raise OptionError(f"method={self.method.name} needs a backbone with {', '.join(sorted(lacking))}, which "
+                              f"{self['backbone']} has not; try backbone=vit_tiny.")
+        if initialise is not None:
+            initialise(backbone)
+        return self.method.build(backbone, self.facts.with_(steps=self["steps"]), **self.nested["method"])
+
+    def stream(self, source: Source, *, quarantine: Quarantine | None = None, name: str = "train") -> Stream:
+        """The source as the engine reads it: batches through a Loader, views by the modality."""
+        modality = find_modality(self.facts.modality)
+        modality.configure(source, self.preprocessing)
+        loader = Loader(source, lambda items: modality.collate(items, self.preprocessing), seed=self["seed"], stream=name,
+                        num_workers=self["num_workers"], max_bad=self["max_bad"], quarantine=quarantine or Quarantine(),
+                        labelled=self.method.labelled)
+        views = modality.views(self.method.needs, self.preprocessing, **self.nested["views"])
+        return Stream(loader, views, self["batch_size"], len(source), self["seed"], name)
+
+
+def _shown(value: Any) -> str:
+    return value.__name__ if isinstance(value, type) else f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _json(value: Any) -> Any:
+    return value if isinstance(value, (int, float, str, bool, type(None), list, dict)) else \
+        list(value) if isinstance(value, tuple) else repr(value)
+
+
+def training_with(defaults: Training, wanted: dict[str, Any]) -> Training:
+    """`defaults` with some fields replaced; unknown names and values of the wrong kind are OptionErrors."""
+    known = {f.name: getattr(defaults, f.name) for f in fields(Training)}
+    for name in wanted:
+        if name not in known:
+            raise nearest(name, known, what="training option")
+    typed = {n: v if isinstance(known[n], Schedule) or isinstance(v, (Schedule, dict)) else fit_type(f"training.{n}", v, known[n])
+             for n, v in wanted.items()}
+    return replace(defaults, **{n: float(v) if isinstance(known[n], Schedule) and isinstance(v, (int, str)) else v
+                                for n, v in typed.items()})
+
+
+def make_plan(source: Source, overrides: dict[str, Any], *, preprocessing: Preprocessing | None = None) -> Plan:
+    """Decides everything that `overrides` (keys and dotted keys) leaves open. Reads at most a sample of the data, nothing where
+    the `preprocessing` of an earlier run is given."""
+    return Planner(source, overrides, preprocessing).plan()
+
+
+def recorded(decisions: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """The overrides that repeat a run from the decisions in its run.yaml. The recipe's own are taken from the method again,
+    since JSON cannot hold its schedules."""
+    return {key: d["value"] for key, d in decisions.items()
+            if d["value"] is not None and not (d["by"] == "recipe" and "." in key)}
+
+
+class Planner:
+    """Takes the decisions one after another, each from the facts and the ones before."""
+
+    def __init__(self, source: Source, overrides: dict[str, Any], preprocessing: Preprocessing | None = None):
+        self.preprocessing = preprocessing
+        overrides = {k: parse(v) for k, v in overrides.items()}
+        self.module = overrides["backbone"] if isinstance(overrides.get("backbone"), nn.Module) else None
+        self.given, self.nested = split_dotted(overrides, KEYS, GROUPS)
+        self.source, self.choices = source, {}
+        if len(source) < 2:
+            raise DataError(f"There is {len(source)} item; learning from comparisons needs at least 2.")
+
+    def choose(self, key: str, default: Any, reason: str, by: str = "plan") -> Any:
+        """The user's value for `key`, or `default` with its reason."""
+        if key in self.given:
+            like = KEYS[key][0] if KEYS[key][0] is not None else default
+            value = self.given[key]
+            if not isinstance(value, (type, nn.Module)) and value is not None:
+                value = fit_type(key, value, like)
+            self.choices[key] = Choice(value, "user", "asked for")
+        else:
+            self.choices[key] = Choice(default, by, reason)
+        return self.choices[key].value
+
+    def plan(self) -> Plan:
+        modality = find_modality(self.source.modality)
+        resolution = self.given.get("resolution")
+        if resolution is not None and not (isinstance(resolution, int) and resolution >= 4):
+            raise OptionError(f"resolution={resolution!r} does not fit: expected a whole number of at least 4.")
+        if self.preprocessing is None:
+            self.preprocessing = modality.prepare(self.source, resolution=resolution)
+        self.facts = self.preprocessing.facts
+        method = self._method()
+        self.choose("seed", 0, "")
+        self.choose("resolution", self.facts.shape[-1] if len(self.facts.shape) > 1 else None,
+                    "" if len(self.facts.shape) < 2 else "what the data holds" if self.source.facts.shape[-1] <= self.facts.shape[-1]
+                    else f"enough for content; the items are about {self.source.facts.shape[-1]}")
+        self._backbone(modality)
+        self._sizes(method)
+        self._machine()
+        self._length(method)
+        return Plan(method, self.choices, self.nested, self.preprocessing, self.facts, self.module)
+
+    def _method(self) -> type[Method]:
+        wanted = self.choose("method", "simclr", "comparing two views is the most even over images, series and tables in short runs")
+        if isinstance(wanted, str):
+            method = find("method", wanted)
+        elif isinstance(wanted, type) and issubclass(wanted, Method):
+            method, self.choices["method"] = wanted, Choice(wanted.name or wanted.__name__, "user", "asked for")
+        else:
+            raise OptionError(f"method={wanted!r} is neither a name nor a Method class.")
+        if method.labelled and self.source.labels is None:
+            raise OptionError(f"method={method.name} learns from labels, and no target was named; pass --target NAME.")
+        known = method.options()
+        for name in self.nested["method"]:
+            if name not in known:
+                raise nearest(name, known, what=f"option of method {method.name}")
+        self.nested["method"] = {n: v if isinstance(known[n], Schedule) else fit_type(f"method.{n}", v, known[n])
+                                 for n, v in self.nested["method"].items()}
+        return method
+
+    def _backbone(self, modality: Any) -> None:
+        facts = self.facts
+        if self.module is not None:
+            self.choices["backbone"] = Choice(type(self.module).__name__, "user", "a module of your own")
+            return
+        large = len(facts.shape) == 3 and facts.shape[-1] > 96
+        default = "resnet18" if large else modality.default_backbone
+        self.choose("backbone", default, f"{facts.shape[-1]} px need depth" if large else f"small {facts.modality} learn fast on it")
+
+    def _sizes(self, method: type[Method]) -> None:
+        n = self.facts.samples
+        batch = max(2, min(256, 1 << max(1, (n // 4).bit_length() - 1), n))
+        self.choose("batch_size", batch, "256 suits most methods" if batch == 256 else f"{n} items give few larger batches")
+        if not 1 <= self["batch_size"] <= n:
+            raise OptionError(f"batch_size={self['batch_size']} does not fit: there are {n} items.")
+        wide = self.module is not None or str(self["backbone"]).startswith(("resnet50", "vit_base", "timm:", "hf:"))
+        for key, value in () if wide else method.small.items():
+            group, _, name = key.rpartition(".")
+            group = group or "method"
+            if name == "lr" and "lr" in self.given or name in self.nested[group]:
+                continue
+            if group == "training" and "optimizer" in self.nested["training"] and name in ("lr", "weight_decay"):
+                continue  # the user's optimiser takes the user's or the paper's rates
+            self.nested[group][name] = value
+            self.choices[f"{group}.{name}"] = Choice(value, "recipe", "fits a small network and a short run; the paper's is larger")
+        rate = self.nested["training"].pop("lr", method.defaults.lr)
+        self.choices.pop("training.lr", None)
+        self.choose("lr", rate, f"the recipe's, with {self._training(method).optimizer}", by="recipe")
+
+    def _training(self, method: type[Method]) -> Training:
+        return training_with(method.defaults, self.nested["training"])
+
+    def _machine(self) -> None:
+        device = resolve_device(self.choose("device", "auto", ""))
+        self.choose("devices", 1, "")
+        convolutional = len(self.facts.shape) == 3 and device != "mps"
+        native = native_bfloat16(device)
+        wanted = self.choose("precision", "auto", "")
+        if wanted == "auto":
+            mixed = native and convolutional
+            why = ("this processor computes bf16 natively" if mixed else "small networks gain nothing from less" if native
+                   else "this processor has no native bf16")
+            self.choices["precision"] = Choice("bf16-mixed" if mixed else "32-true", "plan", why)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        workers = 0 if self.source.resident else max(1, min(cores, 8))
+        self.choose("num_workers", workers, "the data lie in memory" if self.source.resident else f"{cores} cores decode")
+        self.choose("max_bad", 0.01, "")
+        for key in ("log_every", "stop_on_collapse", "track"):
+            self.choose(key, KEYS[key][0], "")
+
+    def __getitem__(self, key: str) -> Any:
+        return self.choices[key].value
+
+    def _length(self, method: type[Method]) -> None:
+        each = max(self.facts.samples // self["batch_size"], 1)
+        minutes = self.choose("minutes", 10.0, "")
+        if "steps" in self.given:
+            steps = self.choose("steps", 1, "")
+            self.choices["epochs"] = Choice(round(steps / each, 3), "plan", "")
+        else:
+            if "epochs" in self.given:
+                epochs, why = 1, ""
+            else:
+                epochs, why = self._epochs(method, each, minutes)
+            epochs = self.choose("epochs", epochs, why)
+            steps = int(epochs * each)
+            self.choices["steps"] = Choice(steps, "plan", f"{each} a pass")
+        if steps < 1:
+            raise OptionError(f"{'steps' if 'steps' in self.given else 'epochs'} must be at least 1.")
+        self.choose("checkpoint_every", max(25, min(1000, steps // 10)), "")
+        self.choose("health_every", max(5, min(50, steps // 40)), "")
+
+    def _epochs(self, method: type[Method], each: int, minutes: float) -> tuple[int, str]:
+        most = max(200, -(-1000 // each))
+        self.choices["steps"] = Choice(each, "plan", "")
+        draft = Plan(method, self.choices, self.nested, self.preprocessing, self.facts, self.module)
+        seconds = seconds_a_step(draft, self.source)
+        fits = int(minutes * 60 / (seconds * each))
+        if fits >= most:
+            return most, f"enough passes to settle; about {duration(seconds * each * most)} here"
+        epochs = max(fits, 1)
+        return epochs, f"about {duration(seconds * each * epochs)} at {self['batch_size'] / seconds:,.0f} items/s measured here"
+
+
+def seconds_a_step(plan: Plan, source: Source, *, clock: Callable[[], float] = time.perf_counter) -> float:
+    """Times views, forward and backward on a few items (after one round to warm up), scaled to the batch; leaves nothing behind."""
+    size = min(plan["batch_size"], 64)
+    trial = replace(plan, choices={**plan.choices, "batch_size": Choice(size, "plan", ""), "num_workers": Choice(0, "plan", "")})
+    device = torch.device(resolve_device(plan["device"]))
+    method, stream = trial.build_method().to(device), trial.stream(source)
+    if plan.channels_last:
+        method.to(memory_format=torch.channels_last)
+    batch = next(iter(stream.batches(0, 1, rank=0, world=1, accumulate=1))).to(device)
+    times = []
+    for _ in range(3):
+        began = clock()
+        with torch.no_grad():
+            views = stream.views(batch, batch.draws(0, "trial"))
+        with torch.autocast(device.type, torch.bfloat16, enabled=plan["precision"] == "bf16-mixed"):
+            out = method(views, batch)
+        getattr(out, "total", out).backward()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        times.append(clock() - began)
+    return min(times[1:]) * plan["batch_size"] / size

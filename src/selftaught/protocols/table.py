@@ -1,0 +1,111 @@
+"""The table that compares representations: a cell for each representation, protocol and label budget, with intervals and cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..evaluation import Score
+from ..training import write_text
+
+NAMES = {"encoder": "encoder (pretrained)", "random": "random initialisation", "raw": "raw input",
+         "supervised": "supervised, same network", "boosting": "gradient boosting on raw input"}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One number: `score` of `representation` under `protocol` with `labels` labels (a fraction `budget` of them)."""
+
+    representation: str
+    protocol: str
+    budget: float
+    labels: int
+    score: Score
+
+    def to_json(self) -> dict[str, Any]:
+        return {"representation": self.representation, "protocol": self.protocol, "budget": self.budget, "labels": self.labels,
+                **self.score.to_json()}
+
+
+@dataclass
+class Table:
+    """All cells, and what else a reader should know: ranks, cost, overlap, items left out."""
+
+    cells: list[Cell] = field(default_factory=list)
+    ranks: dict[str, float] = field(default_factory=dict)
+    cost: dict[str, float] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    def cell(self, representation: str, protocol: str, budget: float) -> Cell | None:
+        return next((c for c in self.cells if (c.representation, c.protocol, c.budget) == (representation, protocol, budget)), None)
+
+    def _axes(self) -> tuple[list[str], list[tuple[str, float, int]]]:
+        rows = list(dict.fromkeys(c.representation for c in self.cells))
+        columns = list(dict.fromkeys((c.protocol, c.budget, c.labels) for c in self.cells))
+        return rows, sorted(columns, key=lambda c: (c[0], c[1]))
+
+    def winners(self) -> list[str]:
+        """A line a label budget: which representation wins under its best protocol, and whether the intervals part."""
+        lines = []
+        for budget in sorted({c.budget for c in self.cells}):
+            here = [c for c in self.cells if c.budget == budget]
+            best: dict[str, Cell] = {}
+            for c in here:
+                if c.representation not in best or c.score.value > best[c.representation].score.value:
+                    best[c.representation] = c
+            order = sorted(best.values(), key=lambda c: -c.score.value)
+            first, rest = order[0], order[1:]
+            line = (f"with {first.labels} labels ({budget:.0%}): {NAMES.get(first.representation, first.representation)} wins "
+                    f"({first.protocol} {first.score.value:.3f})")
+            if rest:
+                clear = first.score.low > rest[0].score.high
+                line += (f"; next is {NAMES.get(rest[0].representation, rest[0].representation)} "
+                         f"({rest[0].protocol} {rest[0].score.value:.3f}{'' if clear else ', intervals overlap'})")
+            lines.append(line)
+        return lines
+
+    def _grid(self) -> tuple[list[str], list[list[str]]]:
+        rows, columns = self._axes()
+        head = ["", *(f"{p} @ {b:.0%} ({n})" for p, b, n in columns), "RankMe", "cost, s"]
+        body = []
+        for row in rows:
+            cells = [self.cell(row, p, b) for p, b, _ in columns]
+            shown = [f"{c.score.value:.3f} [{c.score.low:.3f}, {c.score.high:.3f}]" if c else "–" for c in cells]
+            rank, cost = self.ranks.get(row), self.cost.get(row)
+            body.append([NAMES.get(row, row), *shown, f"{rank:.1f}" if rank is not None else "–",
+                         f"{cost:.0f}" if cost is not None else "–"])
+        return head, body
+
+    def to_text(self) -> str:
+        """Transposed for narrow terminals: a line a protocol and budget, a column a representation."""
+        rows, columns = self._axes()
+        names = [NAMES.get(r, r) for r in rows]
+        lines = []
+        for protocol, budget, labels in columns:
+            shown = []
+            for row in rows:
+                c = self.cell(row, protocol, budget)
+                shown.append(f"{c.score.value:.3f} [{c.score.low:.3f}, {c.score.high:.3f}]" if c else "–")
+            lines.append([f"{protocol}, {budget:.0%} = {labels} labels", *shown])
+        lines.append(["RankMe", *(f"{self.ranks[r]:.1f}" if r in self.ranks else "–" for r in rows)])
+        lines.append(["cost, seconds", *(f"{self.cost[r]:.0f}" if r in self.cost else "–" for r in rows)])
+        table = [["", *names], *lines]
+        widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+        text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table)
+        return "\n".join([text, "", *self.winners(), *self.notes])
+
+    def to_markdown(self) -> str:
+        head, body = self._grid()
+        lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body)]
+        return "\n".join([*lines, "", *(f"- {w}" for w in [*self.winners(), *self.notes])]) + "\n"
+
+    def to_json(self) -> dict[str, Any]:
+        return {"cells": [c.to_json() for c in self.cells], "ranks": self.ranks, "cost": self.cost, "winners": self.winners(),
+                "notes": self.notes}
+
+    def save(self, folder: str | Path) -> None:
+        """evaluation.json and evaluation.md."""
+        write_text(Path(folder) / "evaluation.json", json.dumps(self.to_json(), indent=1))
+        write_text(Path(folder) / "evaluation.md", self.to_markdown())

@@ -1,0 +1,113 @@
+"""Checkpoints that are whole or not there: safetensors and JSON in a folder that appears by one rename. No pickle."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..contracts import SelftaughtError
+
+_STEP = re.compile(r"step-(\d+)$")
+
+
+def sync(path: Path) -> None:
+    """Forces a file or folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replaces a file at once: readers see the old text or the new one, never half of it."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        sync(temporary)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def checkpoints(folder: Path) -> list[tuple[int, Path]]:
+    """(step, path) of the whole checkpoints in a folder, oldest first."""
+    found = []
+    for path in folder.glob("step-*") if folder.is_dir() else ():
+        match = _STEP.search(path.name)
+        if match and (path / "state.json").is_file():
+            found.append((int(match.group(1)), path))
+    return sorted(found)
+
+
+def _optimiser_tensors(optimiser: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    names = {id(p): n for g in optimiser.param_groups for n, p in zip(g["names"], g["params"])}
+    return {f"{names[id(p)]}|{key}": value for p, state in optimiser.state.items() for key, value in state.items()
+            if isinstance(value, torch.Tensor)}
+
+
+def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {k: v.detach().to("cpu").contiguous().clone() for k, v in tensors.items()}
+
+
+def save_checkpoint(folder: Path, step: int, method: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any],
+                    *, keep: int = 2) -> Path:
+    """Writes `folder/step-N` and removes all but the newest `keep`. A failure leaves the earlier checkpoints as they were.
+
+    Raises SelftaughtError naming the last whole checkpoint when the disk is full or the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    try:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
+        save_file(_plain(method.state_dict()), temporary / "method.safetensors")
+        save_file(_plain(_optimiser_tensors(optimiser)), temporary / "optimiser.safetensors")
+        (temporary / "state.json").write_text(json.dumps({"format": 1, "step": step, **state}), encoding="utf-8")
+        for part in temporary.iterdir():
+            sync(part)
+        if final.exists():
+            shutil.rmtree(final)
+        os.replace(temporary, final)
+        sync(folder)
+    except Exception as error:  # safetensors wraps OSError in an exception of its own
+        shutil.rmtree(temporary, ignore_errors=True)
+        whole = checkpoints(folder)
+        kept = f"the last whole checkpoint is {whole[-1][1]}" if whole else "there is no earlier checkpoint"
+        raise SelftaughtError(f"Could not write the checkpoint of step {step} to {folder} ({error}); {kept}. "
+                              "Free some space and resume with --resume.") from error
+    for _, old in checkpoints(folder)[:-keep]:
+        shutil.rmtree(old, ignore_errors=True)
+    return final
+
+
+def load_checkpoint(path: Path, method: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
+    """Restores method and optimiser in place, keeping memory formats (so that a resumed step is the same to the bit).
+
+    Returns the state saved beside them.
+    """
+    method.load_state_dict(load_file(path / "method.safetensors"))
+    if optimiser is not None:
+        saved: dict[str, dict[str, torch.Tensor]] = {}
+        for key, value in load_file(path / "optimiser.safetensors").items():
+            name, _, field = key.rpartition("|")
+            saved.setdefault(name, {})[field] = value
+        for group in optimiser.param_groups:
+            for name, p in zip(group["names"], group["params"]):
+                if name in saved:
+                    optimiser.state[p] = {k: _like(p, v) for k, v in saved[name].items()}
+    return json.loads((path / "state.json").read_text(encoding="utf-8"))
+
+
+def _like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    if value.shape != parameter.shape:
+        return value  # AdamW's step counter stays a CPU scalar
+    return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

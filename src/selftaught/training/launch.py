@@ -1,0 +1,100 @@
+"""Where a fit runs: device, processes and precision, through lightning-fabric."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..contracts import OptionError
+from ..networks import convert_batch_norm
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true")
+
+
+def native_bfloat16(device: str = "cpu") -> bool:
+    """Whether the processor computes bf16 natively, so that mixed precision pays."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
+    if device != "cpu":
+        return False
+    probes = (getattr(torch.cpu, n, None) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return any(probe() for probe in probes if probe is not None)
+
+
+def resolve_device(device: str) -> str:
+    """'auto' → 'cuda' where there is one, else 'cpu'. An absent device is an OptionError."""
+    if device == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    if device.split(":")[0] not in ("cpu", "cuda", "mps"):
+        raise OptionError(f"There is no device '{device}'. Known: auto, cpu, cuda, cuda:N, mps.")
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise OptionError(f"device={device}, but torch sees no CUDA device here; use device=cpu or device=auto.")
+    return device
+
+
+class Place:
+    """Device, rank and wrapping of one process; `launch` makes it."""
+
+    def __init__(self, fabric: Any):
+        self.fabric = fabric
+
+    @property
+    def rank(self) -> int:
+        return self.fabric.global_rank
+
+    @property
+    def world(self) -> int:
+        return self.fabric.world_size
+
+    @property
+    def device(self) -> torch.device:
+        return self.fabric.device
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes the files."""
+        return self.fabric.global_rank == 0
+
+    def setup(self, method: nn.Module, *, channels_last: bool) -> nn.Module:
+        """The method on its device, its BatchNorms ours, wrapped for the processes there are."""
+        convert_batch_norm(method)
+        if channels_last:
+            method.to(memory_format=torch.channels_last)
+        return self.fabric.setup_module(method)
+
+    def mean(self, value: Tensor) -> Tensor:
+        return value if self.world == 1 else self.fabric.all_reduce(value, reduce_op="mean")
+
+    def any(self, number: int) -> int:
+        """The largest of an integer over the processes."""
+        if self.world == 1:
+            return number
+        return int(self.fabric.all_gather(torch.tensor(number, device=self.device)).max())
+
+    def check_divides(self, batch_size: int, accumulate: int, stream: str) -> None:
+        if batch_size % (self.world * accumulate):
+            raise OptionError(f"Stream '{stream}': batch_size={batch_size} cannot be split evenly over {self.world} processes × "
+                              f"{accumulate} micro-batches; choose a multiple of {self.world * accumulate}.")
+
+
+def launch(settings: Any) -> Place:
+    """Starts the processes that `settings` asks for (or joins those torchrun started) and gives this one's place."""
+    import warnings
+
+    from lightning_fabric import Fabric
+    from lightning_fabric.strategies import DDPStrategy
+
+    device = resolve_device(settings.device)
+    kind, _, number = device.partition(":")
+    if settings.precision not in PRECISIONS:
+        raise OptionError(f"There is no precision '{settings.precision}'. Known: {', '.join(PRECISIONS)}.")
+    many = settings.devices > 1 or torch.distributed.is_torchelastic_launched()
+    strategy = DDPStrategy(broadcast_buffers=False) if many else "auto"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fabric = Fabric(accelerator=kind, devices=[int(number)] if number else settings.devices, strategy=strategy,
+                        precision=settings.precision)
+        fabric.launch()
+    return Place(fabric)

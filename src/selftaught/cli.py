@@ -135,7 +135,7 @@ def embed(
     target: Target = None, group: GroupName = None, layout: Layout = None,
 ) -> None:
     """Write the embedding of every item, in order; rows of items that cannot be decoded are NaN."""
-    from .embedding_files import write_embeddings
+    from .api import write_embeddings
 
     encoder = _encoder(run)
     source = encoder.open(data, target=target, group=group, layout=layout)
@@ -187,7 +187,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="A whole number.")] = 0,
 ) -> None:
     """Pretrain on moved handwritten digits that come with scikit-learn, and compare (under 4 minutes on two cores)."""
-    from .demo import run_demo
+    from .api import demo as run_demo
 
     run_demo(out=out, seed=seed, say=_say)
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from .contracts import BadItem, Batch, Clean, DataError, Features, OptionError, SelftaughtError, Source
 from .modalities import Modality, Preprocessing, find_modality
-from .networks import build_backbone
 from .sources import open_source
 
 FORMAT = 1
@@ -158,8 +157,7 @@ class Encoder:
         if name == "custom" and backbone is None:
             raise OptionError(f"{folder} holds the weights of a module of your own; pass it: load(path, backbone=module).")
         modality = find_modality(preprocessing.modality)
-        network = modality.backbone(preprocessing.facts, name, **options) if name != "custom" else build_backbone(
-            backbone, preprocessing.facts, example=torch.zeros(2, *preprocessing.facts.shape))
+        network = modality.backbone(preprocessing.facts, backbone if name == "custom" else name, **options)
         try:
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except (RuntimeError, OSError) as error:

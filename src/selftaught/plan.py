@@ -30,7 +30,6 @@ from .contracts import (
 )
 from .methods import Method
 from .modalities import Preprocessing, find_modality
-from .networks import build_backbone
 from .sources import Loader, Quarantine
 from .training import Settings, Stream, duration, native_bfloat16, resolve_device
 
@@ -102,15 +101,8 @@ class Plan:
     def build_method(self, initialise: Callable[[nn.Module], None] | None = None) -> Method:
         """The method with its networks, weights drawn from the seed alone; `initialise(backbone)` may load others first."""
         torch.manual_seed(hash_key(self["seed"], "weights"))
-        if self.module is not None:
-            example = torch.zeros(2, *self.facts.shape)
-            backbone = build_backbone(self.module, self.facts, example=example)
-        else:
-            backbone = find_modality(self.facts.modality).backbone(self.facts, self["backbone"], **self.nested["backbone"])
-        lacking = self.method.needs.backbone - getattr(backbone, "abilities", frozenset())
-        if lacking:
-            raise OptionError(f"method={self.method.name} needs a backbone with {', '.join(sorted(lacking))}, which "
-                              f"{self['backbone']} has not; try backbone=vit_tiny.")
+        spec = self["backbone"] if self.module is None else self.module
+        backbone = find_modality(self.facts.modality).backbone(self.facts, spec, **self.nested["backbone"])
         if initialise is not None:
             initialise(backbone)
         return self.method.build(backbone, self.facts.with_(steps=self["steps"]), **self.nested["method"])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contracts import Batch, Draws, Facts, Need, NotApplicable, Source, View
+from ..networks import build_backbone
 
 ViewMaker = Callable[[Batch, Draws], list[View]]
 """`maker(batch, draws)` → the views that a need asks for, on the batch's device; a pure function of its arguments."""
@@ -60,9 +61,9 @@ class Modality:
         Raises NotApplicable with the reason where the modality cannot supply the need."""
         raise NotApplicable(f"{self.name}: {type(need).__name__} ({need.what}) cannot be supplied")
 
-    def backbone(self, facts: Facts, name: str | None = None, **options: Any) -> nn.Module:
-        """A backbone for items of `facts.shape`; `name` None means the modality's default."""
-        raise NotImplementedError(f"modality {self.name} has no backbone")
+    def backbone(self, facts: Facts, spec: str | nn.Module | None = None, **options: Any) -> nn.Module:
+        """A backbone for items of `facts.shape`: by name (None: the modality's default), or a module of the user's own."""
+        return build_backbone(spec or self.default_backbone, facts, example=torch.zeros(2, *facts.shape), **options)
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         """float32 [B, D]: the input itself, flattened after the preprocessing: the baseline without an encoder."""

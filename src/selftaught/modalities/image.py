@@ -1,0 +1,231 @@
+"""Images: canvases from a source → tensors, the views of each need with the papers' settings, a backbone, a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import (
+    BadItem,
+    Batch,
+    Clean,
+    DataError,
+    Draws,
+    Facts,
+    MultiCrop,
+    Need,
+    NotApplicable,
+    Pair,
+    Single,
+    Source,
+    register,
+)
+from ..views.image import ImageSpec, ImageViews, read_options
+from .base import Modality, Preprocessing, ViewMaker
+
+SMALL = 64  # pixels a side: up to here the settings of CIFAR's literature, above ImageNet's
+_SLICE = 256  # items read at a time while the statistics are taken
+
+
+class ImageModality(Modality):
+    """Square canvases [C, S, S] (uint8, uint16, float32) with the original's size. Stateless."""
+
+    name = "image"
+    default_backbone = "convnet"
+
+    def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
+        """Settles resolution and canvas, reads evenly spaced items for mean, std and range.
+
+        statistics: mean, std a channel in [0, 1] units; low, high: the values of black and white; clamp: False for floats;
+        canvas: side to decode to; grey; palette: 'photo' (three channels), 'single' or 'multi'; flip; reasons.
+        """
+        side = max(source.facts.shape[-2:])
+        resolution = int(resolution or default_resolution(side))
+        if resolution < 4:
+            raise DataError(f"Images: resolution={resolution} is too small to see anything; give at least 4 pixels.")
+        canvas = resolution if side <= resolution else min(side, round(resolution * 8 / 7))
+        source.set_canvas(canvas)
+        statistics, channels, bits = measure(source, sample)
+        palette = {1: "single", 3: "photo"}.get(channels, "multi")
+        reasons = [f"resolution {resolution}: the images' sides reach {side} pixels",
+                   "flip .5: colour photographs look as natural in a mirror" if palette == "photo" else
+                   "flip 0: a mirrored character or scan may mean something else (flip=0.5 where it does not)"]
+        statistics |= {"canvas": canvas, "grey": channels == 1, "palette": palette, "flip": 0.5 if palette == "photo" else 0.0,
+                       "reasons": reasons}
+        return Preprocessing("image", source.facts.with_(shape=(channels, resolution, resolution), bit_depth=bits), statistics)
+
+    def configure(self, source: Source, preprocessing: Preprocessing) -> None:
+        source.set_canvas(preprocessing.statistics["canvas"])
+
+    def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
+                ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """x: uint8 [B, C, S, S], or int32 where stored as uint16 (torch can hardly index uint16), or float32 with NaN as black;
+        size: int64 [B, 2]; further fields as they are, where torch knows their type."""
+        if isinstance(items, list):
+            items = {k: np.stack([item[k] for item in items]) for k in items[0]}
+        fields = {k: _tensor(v) for k, v in items.items()}
+        if fields["x"].is_floating_point():
+            low, high = preprocessing.statistics["low"], preprocessing.statistics["high"]
+            fields["x"] = torch.nan_to_num(fields["x"], nan=low, posinf=high, neginf=low)
+        if "size" not in fields:
+            fields["size"] = torch.tensor(fields["x"].shape[-2:]).expand(len(fields["x"]), 2).contiguous()
+        return fields, None
+
+    def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
+        """`options`: any field of ImageSpec overrides it in every view, and `channels_last`."""
+        channels_last = bool(options.pop("channels_last", False))
+        own = read_options(options)
+        specs = [replace(spec, **own) for spec in view_specs(need, preprocessing)]
+        return ImageViews(specs, preprocessing.statistics, channels_last=channels_last)
+
+    def backbone(self, facts: Facts, name: str | None = None, **options: Any) -> nn.Module:
+        from ..networks import build_backbone
+
+        return build_backbone(name or self.default_backbone, facts, **options)
+
+    def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
+        """The clean view's pixels, normalised."""
+        draws = Draws(torch.zeros(len(batch), dtype=torch.int64, device=batch.fields["x"].device))
+        return self.views(Clean(), preprocessing)(batch, draws)[0].x.flatten(1)
+
+    def picture(self, item: dict[str, np.ndarray], preprocessing: Preprocessing, *, side: int = 96) -> np.ndarray:
+        """uint8 [side·h/max, side·w/max, 3]: the whole image in its own aspect; grey repeated, the first three of many channels."""
+        from PIL import Image
+
+        low, high = preprocessing.statistics["low"], preprocessing.statistics["high"]
+        x = np.nan_to_num((np.asarray(item["x"], dtype=np.float32) - low) / (high - low), nan=0.0, posinf=1.0, neginf=0.0)
+        x = x[:3] if len(x) >= 3 else x.mean(0, keepdims=True).repeat(3, 0)
+        pixels = np.round(x.clip(0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        height, width = (int(v) for v in item.get("size", pixels.shape[:2]))
+        longest = max(height, width)
+        shape = (max(1, round(side * width / longest)), max(1, round(side * height / longest)))
+        small = longest < side  # pixels stay visible where a tiny image is enlarged
+        return np.asarray(Image.fromarray(pixels).resize(shape, Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR))
+
+
+def default_resolution(side: int) -> int:
+    """Up to 64 px the images' own longer side, rounded up to a multiple of 4; above, down to one of 16, at most 224."""
+    return max(-(-side // 4) * 4, 8) if side <= SMALL else min(side // 16 * 16, 224)
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    array = np.ascontiguousarray(array)
+    wider = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64, np.dtype(np.float64): np.float32}.get(array.dtype)
+    return torch.from_numpy(array.view(np.int64) if array.dtype == np.uint64 else array if wider is None else array.astype(wider))
+
+
+def _slices(source: Source, sample: int) -> Iterator[np.ndarray]:
+    """Evenly spaced canvases [n, C, S, S], a few at a time; bad items are passed over."""
+    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(np.int64))
+    for start in range(0, len(chosen), _SLICE):
+        indices = chosen[start : start + _SLICE]
+        if source.resident:
+            yield source.take(indices)["x"]
+            continue
+        found = []
+        for index in indices:
+            try:
+                found.append(source.read(int(index))["x"])
+            except BadItem:
+                continue  # the loader will quarantine it with its reason
+        if found:
+            yield np.stack(found)
+
+
+def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
+    """(mean, std, low, high, clamp), channels and bit depth, from at most `sample` items. Raises DataError if none can be read."""
+    count, total, square, low, high, kind = 0, 0.0, 0.0, np.inf, -np.inf, np.dtype(np.uint8)
+    for x in _slices(source, sample):
+        kind, values = x.dtype, x.astype(np.float64)
+        values = np.where(np.isfinite(values), values, np.nan)
+        low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
+        values = np.nan_to_num(values)
+        count += values[:, 0].size
+        total, square = total + values.sum((0, 2, 3)), square + (values**2).sum((0, 2, 3))
+    if not count:
+        raise DataError("Images: none of the items looked at could be read; see the quarantine for the reasons, one a file.")
+    if kind.kind == "u":
+        low, high = 0.0, float(np.iinfo(kind).max)
+    elif 0 <= low and high <= 1:
+        low, high = 0.0, 1.0
+    span = high - low if high > low else 1.0
+    mean = total / count
+    std = np.sqrt(np.maximum(square / count - mean**2, 0.0)) / span
+    statistics = {"mean": ((mean - low) / span).tolist(), "std": np.maximum(std, 1 / 255).tolist(), "low": low, "high": low + span,
+                  "clamp": kind.kind == "u"}
+    return statistics, len(mean), kind.itemsize * 8
+
+
+def view_specs(need: Need, preprocessing: Preprocessing) -> list[ImageSpec]:
+    """The papers' settings for a need at this resolution and palette. NotApplicable for a need that images cannot supply."""
+    size = preprocessing.facts.shape[-1]
+    if isinstance(need, Clean):
+        return [ImageSpec(size, centre=True, flip=0.0, role="clean")]
+    base = ImageSpec(size, flip=preprocessing.statistics["flip"])
+    photo = preprocessing.statistics["palette"] == "photo"
+    if isinstance(need, Single):
+        return [_single(need, base, photo)]
+    if isinstance(need, Pair):
+        return _sides(need.asymmetric, base, photo)
+    if isinstance(need, MultiCrop):
+        return _multi_crop(need, base, photo)
+    raise NotApplicable(f"image: {type(need).__name__} ({need.what}) cannot be supplied")
+
+
+def _plain(base: ImageSpec) -> ImageSpec:
+    """Images that are no photographs (characters, scans, many bands): they are turned a little, keep most of their area and, when
+    small, get noise; their brightness and contrast vary, they have no hue. Holds for all needs but clean and weak."""
+    small = base.size <= SMALL
+    return replace(base, scale=(0.3, 1.0), rotate=15.0, jitter=0.8, noise=0.05 if small else 0.0)
+
+
+def _single(need: Single, base: ImageSpec, photo: bool) -> ImageSpec:
+    """weak: crop of at least half and flip. strong: DIET's (Ibrahim et al., 2024): crop, flip, jitter at .3, grey, blur."""
+    if need.strength == "weak":
+        return replace(base, scale=(0.5, 1.0), role="weak")
+    if not photo:
+        return replace(_plain(base), role="strong")
+    return replace(base, scale=(0.08, 1.0), jitter=0.3, saturation=0.2, grey=0.2, blur=0.2 if base.size > SMALL else 0.0,
+                   role="strong")
+
+
+def _sides(asymmetric: bool, base: ImageSpec, photo: bool) -> list[ImageSpec]:
+    """SimCLR's view twice (Chen et al., 2020: strength 1, or one half without blur for small images), or BYOL's two sides (Grill
+    et al., 2020), whose blur is left out for small images and whose solarisation stays."""
+    small = base.size <= SMALL
+    if not photo:
+        side = _plain(base)
+    else:
+        s = 0.5 if small else 1.0
+        side = replace(base, scale=(0.2 if small else 0.08, 1.0), jitter=0.8, brightness=0.8 * s, contrast=0.8 * s,
+                       saturation=0.8 * s, hue=0.2 * s, grey=0.2, blur=0.0 if small else 0.5)
+    if not asymmetric:
+        return [side, side]
+    if not photo:
+        return [side, replace(side, solarise=0.2)]
+    side = replace(side, brightness=0.4, contrast=0.4, saturation=0.2, hue=0.1)
+    return [replace(side, blur=0.0 if small else 1.0), replace(side, blur=0.0 if small else 0.1, solarise=0.2)]
+
+
+def _multi_crop(need: MultiCrop, base: ImageSpec, photo: bool) -> list[ImageSpec]:
+    """SwAV's and DINO's crops. Small ones have 96/224 of the side, a multiple of 16 (of 4 for small images, at least 8), so that
+    patches fit. A twentieth of a 32-px image is 7 px: small images keep a quarter (plain ones .3) in the large crops and from .1
+    to .35 in the small ones, whatever the need says for photographs at 224."""
+    small, size = base.size <= SMALL, base.size
+    step = 4 if small else 16
+    little = max(8, round(size * 96 / 224 / step) * step)
+    sides = _sides(need.asymmetric, base, photo)
+    large_scale, small_scale = need.large_scale, need.small_scale
+    if small or not photo:
+        large_scale, small_scale = (max(large_scale[0], 0.25 if photo else 0.3), large_scale[1]), (0.1, 0.35)
+    large = [replace(sides[min(k, 1)], scale=large_scale, role="global") for k in range(need.large)]
+    local = replace(sides[0], size=little, scale=small_scale, blur=0.5 if sides[0].blur else 0.0, role="local")
+    return large + [local] * need.small
+
+
+register("image", kind="modality")(ImageModality())

@@ -1,0 +1,152 @@
+"""Tables: rows of standardised numbers and codes; corrupted, noisy and thinned views, an MLP, bars as the picture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..contracts import Batch, Clean, DataError, Facts, MultiCrop, Need, NotApplicable, Pair, Single, Source, register
+from ..views.options import with_options
+from ..views.table import TableSpec, TableViews, standardise
+from .base import Modality, Preprocessing, ViewMaker
+from .series import PALETTE, sampled
+
+CLEAN = TableSpec()
+WEAK = TableSpec(noise=0.1)
+STRONG = TableSpec(corrupt=(0.6, 0.6), light_corrupt=(0.0, 0.3))
+MARGINAL_ROWS, MARGINAL_CELLS = 1024, 200_000
+
+
+class TableModality(Modality):
+    """Items are rows: numeric float32 [Fn] (NaN = missing; dates and booleans too) and codes int64 [Fc] (−1 = missing), in the
+    order of `facts.columns`. Networks get x float32 [B, F], numbers standardised and softly clipped at ten deviations, missing
+    ones left NaN, codes as floats."""
+
+    name = "table"
+    default_backbone = "mlp"
+
+    def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
+        """Mean and standard deviation of the numeric columns; reference rows that corruption draws from (at most 1,024)."""
+        facts = source.facts
+        if not facts.columns:
+            raise DataError("This table has no usable column: constant, id-like and all-missing ones are left out; add others.")
+        numeric = _numeric(facts)
+        rows = np.stack([_row(item) for item in sampled(source, max(sample, MARGINAL_ROWS))]).astype(np.float64)
+        rows[:, :numeric][~np.isfinite(rows[:, :numeric])] = np.nan
+        there = ~np.isnan(rows[:, :numeric])
+        count = np.maximum(there.sum(0), 1)
+        mean = np.where(there, rows[:, :numeric], 0).sum(0) / count
+        std = np.sqrt(np.where(there, (rows[:, :numeric] - mean) ** 2, 0).sum(0) / count)
+        std = np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
+        kept = min(len(rows), MARGINAL_ROWS, max(MARGINAL_CELLS // len(facts.columns), 64))
+        reference = rows[np.linspace(0, len(rows) - 1, kept).round().astype(np.int64)]
+        statistics = {"mean": mean.tolist(), "std": std.tolist(), "marginal": _nested(reference)}
+        return Preprocessing(self.name, facts.with_(shape=(len(facts.columns),)), statistics)
+
+    def configure(self, source: Source, preprocessing: Preprocessing) -> None:
+        """Has another table's columns ordered and coded as those of the table that the preprocessing was fitted on."""
+        if hasattr(source, "align"):
+            source.align(preprocessing.facts.columns)
+
+    def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
+                ) -> tuple[dict[str, Tensor], Tensor | None]:
+        """x float32 [B, F]: numbers as they are, NaN = missing, then codes as floats; the views standardise on the device."""
+        x = _row(items) if isinstance(items, dict) else np.stack([_row(item) for item in items])
+        if x.shape[1] != preprocessing.facts.shape[0]:
+            raise DataError(f"These rows have {x.shape[1]} columns where the encoder was made for "
+                            f"{preprocessing.facts.shape[0]}: give a table with the same columns.")
+        return {"x": torch.from_numpy(x)}, None
+
+    def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
+        """Clean: the row. Single: weak (noise) or strong (corrupted). Pair: both sides corrupted. Asymmetric: SCARF's pair, the
+        clean row and a corrupted one. MultiCrop: lightly corrupted rows, and rows that keep a random part of their columns.
+        Options are fields of TableSpec and hold for every view but the clean ones.
+        """
+        if need.fields != ("x",):
+            raise NotApplicable(f"table: the fields {', '.join(need.fields)} were asked for, but a row has one field, x.")
+        change = lambda spec: with_options(spec, options, what="table view")  # noqa: E731
+        strong = change(STRONG)
+        light = replace(strong, corrupt=strong.light_corrupt)
+        if isinstance(need, Clean):
+            sides = [(CLEAN, "clean")]
+        elif isinstance(need, Single):
+            sides = [(change(WEAK) if need.strength == "weak" else strong, need.strength)]
+        elif isinstance(need, Pair) and need.asymmetric:
+            sides = [(CLEAN, "clean"), (strong, "strong")]
+        elif isinstance(need, Pair):
+            sides = [(light, "weak"), (strong, "strong")]
+        elif isinstance(need, MultiCrop):
+            thin = replace(light, keep=strong.small_keep)
+            sides = [(light, "global")] * need.large + [(thin, "local")] * need.small
+        else:
+            raise NotApplicable(f"table: {need.what} ({type(need).__name__}) cannot be supplied: the columns of a row have "
+                                "neither order nor neighbours, so nothing can be turned, moved or cropped.")
+        marginal = torch.tensor([[np.nan if v is None else v for v in row] for row in preprocessing.statistics["marginal"]])
+        return TableViews(sides, preprocessing.statistics["mean"], preprocessing.statistics["std"], marginal)
+
+    def backbone(self, facts: Facts, name: str | None = None, **options: Any) -> nn.Module:
+        from ..networks import build_backbone
+
+        return build_backbone(name or self.default_backbone, facts, **options)
+
+    def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
+        """Numbers standardised with missing = 0, then a one-hot block a categorical column, all zero where missing."""
+        mean, std = (torch.tensor(preprocessing.statistics[k], device=batch.x.device) for k in ("mean", "std"))
+        x = standardise(batch.x.float(), mean, std)
+        blocks = [x[:, : len(mean)].nan_to_num(0.0)]
+        for place, column in enumerate(preprocessing.facts.columns[len(mean) :], len(mean)):
+            codes = torch.arange(len(column.categories), device=x.device)
+            blocks.append((x[:, place, None] == codes).float())
+        return torch.cat(blocks, 1)
+
+    def picture(self, item: dict[str, np.ndarray], preprocessing: Preprocessing, *, side: int = 96) -> np.ndarray:
+        """A bar a column: numbers rise or fall from the middle by their standardised value (blue above, orange below, full at
+        three deviations); categories are blocks along the foot, coloured by code; missing cells stay grey dots."""
+        from PIL import Image, ImageDraw
+
+        numeric = _numeric(preprocessing.facts)
+        mean, std = (np.asarray(preprocessing.statistics[k]) for k in ("mean", "std"))
+        row = _row(item).astype(np.float64)
+        z = (row[:numeric] - mean) / std
+        codes = row[numeric:].astype(np.int64)
+        fine = 3 * side
+        image = Image.new("RGB", (fine, fine), (255, 255, 255))
+        pen = ImageDraw.Draw(image)
+        foot = fine if not len(codes) else (fine * 3 // 4 if numeric else 0)
+        middle = foot / 2
+        if numeric:
+            pen.line([(0, middle), (fine, middle)], fill=(205, 205, 205), width=3)
+        for i, value in enumerate(z):
+            left, right = (fine * (i + 0.1) / numeric, fine * (i + 0.9) / numeric)
+            if not np.isfinite(value):
+                pen.ellipse([(left + right) / 2 - 4, middle - 4, (left + right) / 2 + 4, middle + 4], fill=(150, 150, 150))
+                continue
+            end = middle - np.clip(value / 3, -1, 1) * (middle - 3)
+            pen.rectangle([left, min(middle, end), right, max(middle, end)], fill=PALETTE[0] if value > 0 else PALETTE[1])
+        for i, code in enumerate(codes):
+            box = [fine * (i + 0.1) / len(codes), foot + 6, fine * (i + 0.9) / len(codes), fine - 3]
+            pen.rectangle(box, fill=PALETTE[code % len(PALETTE)] if code >= 0 else (225, 225, 225))
+        return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
+
+
+def _numeric(facts: Facts) -> int:
+    """How many columns are numbers; they come first."""
+    return sum(column.kind != "categorical" for column in facts.columns)
+
+
+def _row(item: dict[str, np.ndarray]) -> np.ndarray:
+    """float32 [..., F]: the numeric columns, then the codes as floats."""
+    parts = [np.asarray(item[k], np.float32) for k in ("numeric", "codes") if k in item]
+    return np.concatenate(parts, -1)
+
+
+def _nested(rows: np.ndarray) -> list[list[float | None]]:
+    """Lists for JSON: float32 numbers in their shortest form, None = missing."""
+    return [[None if np.isnan(v) else float(str(v)) for v in row] for row in rows.astype(np.float32)]
+
+
+register("table", kind="modality")(TableModality())

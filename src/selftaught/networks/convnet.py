@@ -1,0 +1,57 @@
+"""A small ConvNet in one, two or three dimensions: the backbone for a processor without a GPU."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..contracts import Facts, Features, register
+from .backbone import CONVOLUTIONS, Backbone, average, he_init, mask_steps, shorten, spatial_axes
+from .batchnorm import BatchNorm
+
+
+class ConvNet(Backbone):
+    """Stages of convolution, BatchNorm and ReLU, then the mean over all places: [B, C, ...] → pooled [B, widths[-1]].
+
+    strides: of each stage's convolution, the first one's is the stem's.
+    """
+
+    def __init__(self, channels: int, axes: int, widths: Sequence[int], strides: Sequence[int], kernel: int):
+        super().__init__()
+        self.width = widths[-1]
+        self.strides = tuple(strides)
+        self.convolutions = nn.ModuleList()
+        self.norms = nn.ModuleList(BatchNorm(width) for width in widths)
+        for before, after, stride in zip([channels, *widths], widths, strides):
+            size = max(kernel, 2 * stride - 1)
+            self.convolutions.append(CONVOLUTIONS[axes](before, after, size, stride, size // 2, bias=False))
+        he_init(self)
+
+    def forward(self, x: Tensor, *, lengths: Tensor | None = None, keep: Tensor | None = None,
+                layers: Sequence[int] = ()) -> Features:
+        self.refuse(keep, layers)
+        x = mask_steps(x, lengths)
+        for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides):
+            lengths = shorten(lengths, stride)
+            x = mask_steps(F.relu(norm(convolution(x)), inplace=True), lengths)
+        return Features(average(x, lengths))
+
+
+def stage_strides(side: int, stages: int, axes: int) -> list[int]:
+    """Strides that leave about 4 places a side (8 steps of a series): one halving between stages, early ones first; what
+    is beyond that is the stem's (at most 8, of a series 16)."""
+    halvings = max(0, round(math.log2(max(side, 1) / (8 if axes == 1 else 4))))
+    between = min(halvings, stages - 1)
+    stem = min(halvings - between, 4 if axes == 1 else 3)
+    return [2**stem] + [2] * between + [1] * (stages - 1 - between)
+
+
+@register("convnet", kind="backbone")
+def convnet(facts: Facts, *, widths: Sequence[int] = (64, 128, 256, 256), kernel: int | None = None) -> ConvNet:
+    """widths: channels of the stages, one convolution each. kernel: odd; 3, for series 5."""
+    axes = spatial_axes(facts, "convnet")
+    strides = stage_strides(min(facts.shape[1:]), len(widths), axes)
+    return ConvNet(facts.shape[0], axes, widths, strides, kernel or (5 if axes == 1 else 3))

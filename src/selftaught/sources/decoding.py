@@ -1,0 +1,280 @@
+"""From the bytes of an image file to a square canvas of pixels, or a BadItem that says why not."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..contracts import BadItem
+from . import tiff
+
+PIXEL_LIMIT = 178_000_000
+BYTE_LIMIT = 1 << 30
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
+_NPY = b"\x93NUMPY"
+_GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+_DEPTH = {"I": "uint16", "I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I;16N": "uint16", "F": "float32"}
+_SCALE = {"uint8": 255.0, "uint16": 65535.0}
+_TURNED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What all canvases of a source have in common: number of channels, and uint8, uint16 or float32."""
+
+    channels: int
+    dtype: str
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a file says of itself: channels after the rules (palette, CMYK and alpha are RGB), dtype, size, transparency."""
+
+    channels: int
+    dtype: str
+    height: int
+    width: int
+    alpha: bool = False
+
+
+def content_hash(blob: bytes) -> np.uint64:
+    """64 bits of BLAKE2b over the stored bytes."""
+    return np.uint64(int.from_bytes(hashlib.blake2b(blob, digest_size=8).digest(), "little"))
+
+
+def read_header(blob: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Header:
+    """Header of an image in memory, without decoding it. Raises BadItem."""
+    _check_bytes(blob)
+    if blob.startswith(_NPY):
+        array = _npy(blob, pixel_limit)
+        return Header(array.shape[0], _kept(array.dtype), *array.shape[1:])
+    if tiff.is_tiff(blob):
+        pages = tiff.directories(blob)
+        if not tiff.for_pillow(pages):
+            channels, height, width = tiff.shape_of(pages)
+            _check_pixels(height, width, pixel_limit)
+            alpha = tiff.has_alpha(pages)
+            return Header(3 if alpha else channels, _kept(tiff.dtype_of(pages)), height, width, alpha)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = _open(blob, pixel_limit)
+        turn = _orientation(image)
+    width, height = image.size[::-1] if turn in _TURNED else image.size
+    deep = _deep_png(image)
+    return Header(1 if image.mode in _GREY else 3, "uint16" if deep else _DEPTH.get(image.mode, "uint8"), height, width, _has_alpha(image))
+
+
+def decode(blob: bytes, side: int, pixels: Pixels, *, pixel_limit: int = PIXEL_LIMIT) -> dict[str, np.ndarray]:
+    """The whole image stretched to a canvas: {"x": [C, side, side], "size": int64 [2] original (height, width), "hash": uint64}.
+
+    JPEGs decode at the smallest of the scales 1, 1/2, 1/4, 1/8 that is not below the canvas. EXIF orientation is applied,
+    transparency is laid over white, 16-bit and real-valued samples keep their depth. Raises BadItem.
+    """
+    _check_bytes(blob)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters is said in the reason, and the limit on pixels is ours
+            x, size = _canvas(blob, side, pixels, pixel_limit)
+    except BadItem:
+        raise
+    except Exception as error:  # decoders of damaged files raise anything at all; the item is reported with what they said
+        raise BadItem(_said(error)) from None
+    return {"x": x, "size": np.array(size, dtype=np.int64), "hash": content_hash(blob)}
+
+
+def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndarray, tuple[int, int]]:
+    planes = None
+    if blob.startswith(_NPY):
+        planes = _npy(blob, limit)
+    elif tiff.is_tiff(blob):
+        pages = tiff.directories(blob)
+        if not tiff.for_pillow(pages):
+            _check_pixels(*tiff.shape_of(pages)[1:], limit)
+            planes = tiff.read_planes(blob, pages)
+            planes = _over_white(planes) if tiff.has_alpha(pages) else planes
+    if planes is not None:
+        return _conform(_resize(planes, side), _kept(planes.dtype), pixels), planes.shape[1:]
+    image = _open(blob, limit)
+    width, height = image.size
+    if image.format in ("JPEG", "MPO"):
+        image.draft("L" if pixels.channels == 1 else "RGB", (side, side))
+    turn = _orientation(image)
+    size = (width, height) if turn in _TURNED else (height, width)
+    deep = _deep_png(image)
+    if deep or image.mode in _DEPTH:
+        wide = _deep_planes(image) if deep else np.asarray(image)[None]
+        wide = wide if wide.dtype.kind == "f" else np.clip(wide, 0, 65535).astype(np.uint16)
+        return _turned(_conform(_resize(wide, side), _kept(wide.dtype), pixels), turn), size
+    flat = _flat(image, side)
+    if pixels.dtype == "uint8" and pixels.channels in (1, 3):
+        x = np.asarray(flat.convert("L" if pixels.channels == 1 else "RGB"))
+        x = x[None] if x.ndim == 2 else np.ascontiguousarray(x.transpose(2, 0, 1))
+    else:
+        x = np.asarray(flat)
+        x = _conform((x[None] if x.ndim == 2 else x.transpose(2, 0, 1)).astype(np.float32), "uint8", pixels)
+    return _turned(x, turn), size
+
+
+def _open(blob: bytes, limit: int) -> Any:
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(blob), formats=FORMATS)
+    except Image.DecompressionBombError:
+        raise BadItem(f"larger than {limit / 1e6:.0f} million pixels") from None
+    except Image.UnidentifiedImageError:
+        raise BadItem("not an image") from None
+    except Exception as error:  # a damaged header: see decode
+        raise BadItem(_said(error)) from None
+    _check_pixels(image.height, image.width, limit)
+    return image
+
+
+def _check_bytes(blob: bytes) -> None:
+    if not blob:
+        raise BadItem("zero bytes")
+    if not any(blob[:4096]) and not any(blob):
+        raise BadItem("all bytes are zero")
+
+
+def _check_pixels(height: int, width: int, limit: int) -> None:
+    if height * width > limit:
+        raise BadItem(f"{width} x {height} pixels: larger than {limit / 1e6:.0f} million")
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, MemoryError):
+        return "does not fit into memory"
+    return f"truncated: {text}" if "truncated" in text.lower() or isinstance(error, EOFError) else f"cannot be decoded: {text}"
+
+
+def _orientation(image: Any) -> int:
+    """EXIF orientation, 1 to 8; asked only where there is EXIF (Pillow would decode a PNG to look for it)."""
+    return image.getexif().get(0x0112, 1) if "exif" in image.info or image.format == "TIFF" else 1
+
+
+def _has_alpha(image: Any) -> bool:
+    return image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info
+
+
+def _flat(image: Any, side: int) -> Any:
+    """The 8-bit image on its canvas as L or RGB; resized before transparency is laid over white."""
+    from PIL import Image
+
+    grey = image.mode in _GREY
+    alpha = _has_alpha(image)
+    wanted = ("LA" if grey else "RGBA") if alpha else ("L" if grey else "RGB")
+    if image.mode != wanted:
+        image = image.convert(wanted)
+    image = image.resize((side, side), Image.Resampling.BILINEAR, reducing_gap=2.0)
+    if not alpha:
+        return image
+    bands = image.split()
+    flat = Image.merge("L" if grey else "RGB", bands[:-1])
+    flat.paste(255 if grey else (255, 255, 255), mask=bands[-1].point(lambda a: 255 - a))
+    return flat
+
+
+def _deep_png(image: Any) -> bool:
+    return image.format == "PNG" and bool(image.tile) and image.tile[0].args in ("RGB;16B", "RGBA;16B")
+
+
+def _deep_planes(image: Any) -> np.ndarray:
+    """uint16 [3, H, W] of a 16-bit PNG in colour. Pillow keeps one byte of each sample; it decodes twice, once for each byte."""
+    from PIL import Image
+
+    stream, mode = image.fp, image.mode
+    stream.seek(0)
+    low = Image.open(stream, formats=("PNG",))
+    low.tile = [part._replace(args=f"{mode};16L") for part in low.tile]
+    low_bytes = np.asarray(low).astype(np.uint16)
+    stream.seek(0)
+    samples = np.asarray(Image.open(stream, formats=("PNG",))).astype(np.uint16) << 8 | low_bytes
+    return _over_white(samples.transpose(2, 0, 1))
+
+
+def _over_white(planes: np.ndarray) -> np.ndarray:
+    """RGBA planes [4, H, W] laid over white: [3, H, W]; RGB planes as they are."""
+    if planes.shape[0] != 4:
+        return planes
+    top = float(np.iinfo(planes.dtype).max) if planes.dtype.kind == "u" else 1.0
+    alpha = planes[3:].astype(np.float32) / top
+    flat = planes[:3] * alpha + top * (1.0 - alpha)
+    return np.rint(flat).astype(planes.dtype) if planes.dtype.kind == "u" else flat
+
+
+def _turned(x: np.ndarray, orientation: int) -> np.ndarray:
+    """A square canvas [C, S, S] turned as EXIF orientation (1 to 8) asks."""
+    if orientation in _TURNED:
+        x = x.transpose(0, 2, 1)
+    if orientation in (3, 4, 7, 8):
+        x = x[:, ::-1]
+    if orientation in (2, 3, 6, 7):
+        x = x[:, :, ::-1]
+    return np.ascontiguousarray(x)
+
+
+def _kept(dtype: np.dtype) -> str:
+    """The dtype in which samples are kept: 8 and 16 bits as they are, all else as real numbers."""
+    return {"uint8": "uint8", "bool": "uint8", "uint16": "uint16"}.get(np.dtype(dtype).name, "float32")
+
+
+def _resize(planes: np.ndarray, side: int) -> np.ndarray:
+    """[C, H, W] of any real dtype → float32 [C, side, side], bilinear with antialiasing."""
+    from PIL import Image
+
+    if planes.dtype == bool:
+        planes = planes.astype(np.uint8) * 255
+    planes = np.asarray(planes, dtype=np.float32)
+    if not np.isfinite(planes).all():
+        raise BadItem("holds NaN or infinite values")
+    if planes.shape[1:] == (side, side):
+        return planes
+    resized = [Image.fromarray(np.ascontiguousarray(p)).resize((side, side), Image.Resampling.BILINEAR) for p in planes]
+    return np.stack([np.asarray(r) for r in resized])
+
+
+def _conform(x: np.ndarray, dtype: str, pixels: Pixels) -> np.ndarray:
+    """float32 samples [c, S, S] of an image stored as `dtype` → the source's channels and dtype."""
+    if x.shape[0] != pixels.channels:
+        if {x.shape[0], pixels.channels} != {1, 3}:
+            raise BadItem(f"{x.shape[0]} channels where the others have {pixels.channels}")
+        x = np.repeat(x, 3, axis=0) if pixels.channels == 3 else np.tensordot(_LUMA, x, axes=1)[None]
+    if dtype == pixels.dtype == "float32":
+        return np.ascontiguousarray(x)
+    if "float32" in (dtype, pixels.dtype):
+        raise BadItem(f"{dtype} samples where the others have {pixels.dtype}")
+    return np.rint(np.clip(x * (_SCALE[pixels.dtype] / _SCALE[dtype]), 0, _SCALE[pixels.dtype])).astype(pixels.dtype)
+
+
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow converts
+
+
+def _npy(blob: bytes, limit: int) -> np.ndarray:
+    """[C, H, W] view on the bytes of an .npy file; never unpickles."""
+    stream = io.BytesIO(blob)
+    try:
+        version = np.lib.format.read_magic(stream)
+        header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = header(stream)
+    except ValueError as error:
+        raise BadItem(f"damaged .npy header: {error}") from None
+    if dtype.hasobject or dtype.kind not in "buif":
+        raise BadItem(f"an .npy of {dtype} is not an image")
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise BadItem(f"an .npy of shape {shape} is not an image: [H, W], [H, W, C] or [C, H, W]")
+    last = len(shape) == 3 and shape[2] <= shape[0]
+    height, width = shape if len(shape) == 2 else shape[:2] if last else shape[1:]
+    _check_pixels(height, width, limit)
+    count = int(np.prod(shape, dtype=object))
+    if len(blob) - stream.tell() < count * dtype.itemsize:
+        raise BadItem(f"truncated: {len(blob)} bytes for an array of shape {shape}")
+    array = np.frombuffer(blob, dtype, count=count, offset=stream.tell())
+    array = array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
+    return array[None] if len(shape) == 2 else array.transpose(2, 0, 1) if last else array

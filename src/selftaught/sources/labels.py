@@ -1,0 +1,98 @@
+"""From a column of answers to labels: classes where they are few or words, numbers where they are measurements; and groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..contracts import DataError
+
+
+@dataclass(frozen=True)
+class Labels:
+    """values: int64 [N] (−1 = unlabelled) with `classes`, or float32 [N] (NaN = unlabelled) with classes None. note: or ''."""
+
+    values: np.ndarray
+    classes: list[str] | None
+    note: str = ""
+
+
+def encode_labels(values: np.ndarray, name: str = "y", *, samples: int, classes: list[str] | None = None) -> Labels:
+    """Labels from any one-dimensional array.
+
+    Strings, booleans and few distinct integers become classes, sorted; floats become regression targets unless they are few
+    whole numbers. Missing is None, NaN or '' (and −1 in integers, unless −1 and 1 are all there is). `classes` names the
+    integers 0, 1, … where the file does. Raises DataError where the length does not match or nothing is labelled.
+    """
+    values = np.asarray(values)
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or len(values) != samples:
+        raise DataError(f"The labels '{name}' have shape {values.shape} for {samples} items: give one an item, shape "
+                        f"({samples},).")
+    if values.dtype.kind == "f":
+        labels = _floats(values, name)
+    elif values.dtype.kind in "iu":
+        labels = _integers(values.astype(np.int64), name, classes)
+    else:
+        labels = _words(values)
+    missing = np.isnan(labels.values) if labels.classes is None else labels.values < 0
+    if missing.all():
+        raise DataError(f"The target '{name}' has no value in any of {samples} rows: name another one.")
+    return labels
+
+
+def encode_groups(values: np.ndarray, name: str = "group", *, samples: int) -> np.ndarray:
+    """int64 [N] group ids from integers, strings or dates; a missing one is a group of its own. Raises DataError on length."""
+    values = np.asarray(values)
+    if values.ndim != 1 or len(values) != samples:
+        raise DataError(f"The groups '{name}' have shape {values.shape} for {samples} items: give one an item, shape "
+                        f"({samples},).")
+    if values.dtype.kind not in "OUS":
+        return np.unique(values, return_inverse=True)[1].astype(np.int64)
+    missing = _missing(values)
+    codes = np.unique(np.where(missing, "", values.astype(str)), return_inverse=True)[1].astype(np.int64)
+    codes[missing] = codes.max(initial=0) + 1 + np.arange(int(missing.sum()))
+    return codes
+
+
+def _missing(values: np.ndarray) -> np.ndarray:
+    if values.dtype.kind == "O":
+        return np.array([v is None or v != v or v == "" for v in values], dtype=bool)
+    return values == values.dtype.type("") if values.dtype.kind in "US" else np.zeros(len(values), dtype=bool)
+
+
+def _words(values: np.ndarray) -> Labels:
+    missing = _missing(values)
+    words = values.astype(str)
+    classes, codes = np.unique(words[~missing], return_inverse=True)
+    out = np.full(len(values), -1, dtype=np.int64)
+    out[~missing] = codes
+    return Labels(out, [str(c) for c in classes])
+
+
+def _integers(values: np.ndarray, name: str, classes: list[str] | None) -> Labels:
+    distinct = np.unique(values)
+    known, note = distinct[distinct != -1], ""
+    if distinct.tolist() == [-1, 1]:
+        known, note = distinct, f"'{name}' holds −1 and 1 only: read as two classes, not as unlabelled."
+    if len(known) > max(20, min(1000, len(values) // 5)):
+        note = f"'{name}' holds {len(known)} different integers: read as numbers, not as classes."
+        return Labels(values.astype(np.float32), None, note)
+    if classes is not None and len(known) and known[0] >= 0 and known[-1] < len(classes):
+        return Labels(values, [str(c) for c in classes], note)
+    codes = np.searchsorted(known, values)
+    codes[~np.isin(values, known)] = -1
+    return Labels(codes.astype(np.int64), [str(k) for k in known], note)
+
+
+def _floats(values: np.ndarray, name: str) -> Labels:
+    finite = np.isfinite(values)
+    known = np.unique(values[finite])
+    if 0 < len(known) <= 20 and (known == np.round(known)).all():
+        codes = np.searchsorted(known, np.where(finite, values, known[0]))
+        codes[~finite] = -1
+        note = f"'{name}' holds {len(known)} different whole numbers: read as classes."
+        return Labels(codes.astype(np.int64), [str(int(k)) for k in known], note)
+    return Labels(np.where(finite, values, np.nan).astype(np.float32), None)

@@ -1,0 +1,117 @@
+"""Opens whatever the user has: a path, an array, a data frame, a data set; every way that it cannot be is a sentence."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contracts import DataError, OptionError, Source, nearest
+from .asked import Asked
+
+MODALITIES = ("image", "series", "table")
+
+
+def open_source(data: Any, *, target: str | None = None, group: str | None = None, layout: str | None = None,
+                modality: str | None = None, least: int = 2) -> Source:
+    """A Source for `data`.
+
+    data: a path (folder, archive, Parquet, CSV, .npy, .npz; 'FILE::PART' reads a part: a folder of an archive, the arrays
+    X_PART of an .npz, the rows COLUMN=VALUE of a table), 'embedded:NAME', a list of paths or arrays, an ndarray, a tensor, a
+    torch Dataset, a DataFrame, an Arrow table, a dict of arrays x, y, group, a Hugging Face Dataset, or a Source (returned as
+    is). target, group: names of the columns (or arrays) with labels and groups. layout: NHWC, NCHW, NHW, NCT, NTC or NT where
+    the axes cannot be told. modality: image, series or table where the kind cannot. least: fewer items are an error; 1 to only
+    encode.
+    Raises DataError and OptionError, one sentence each.
+    """
+    if isinstance(data, Source):
+        return data
+    if modality is not None and modality not in MODALITIES:
+        raise nearest(modality, MODALITIES, what="modality")
+    asked = Asked(target, group, layout, modality, least)
+    if isinstance(data, str) and data.startswith("embedded:"):
+        return _embedded(data.partition(":")[2], asked)
+    if isinstance(data, (str, os.PathLike)):
+        from .paths import open_path
+
+        return open_path(os.fspath(data), asked)
+    return _object(data, asked)
+
+
+def _object(data: Any, asked: Asked) -> Source:
+    """Everything that lies in memory."""
+    from .arrayfiles import open_array, open_named
+    from .huggingface import is_huggingface, open_huggingface
+    from .items import open_dataset, to_numpy
+
+    if is_huggingface(data):
+        return open_huggingface(data, asked)
+    if type(data).__module__.partition(".")[0] in ("pandas", "pyarrow"):
+        return _frame(data, asked)
+    if isinstance(data, dict):
+        return open_named({k: _arrays(v) for k, v in data.items()}, asked)
+    if isinstance(data, (list, tuple)):
+        return _list(data, asked)
+    if isinstance(data, np.ndarray) or hasattr(data, "detach"):
+        return open_array(to_numpy(data), asked)
+    if hasattr(data, "__getitem__") or hasattr(data, "__iter__"):
+        return open_dataset(data, asked, origin=type(data).__name__)
+    raise OptionError(f"A {type(data).__name__} cannot be opened: give a path, an array, a tensor, a data frame, a torch "
+                      "Dataset or "
+                      "a dict of arrays.")
+
+
+def _list(data: list | tuple, asked: Asked) -> Source:
+    from .arrayfiles import open_array
+    from .items import is_pillow, open_dataset, to_numpy
+
+    if not data:
+        raise DataError("The list is empty: give it paths of images, or arrays.")
+    if all(isinstance(v, (str, os.PathLike)) for v in data):
+        from .paths import open_files
+
+        return open_files([Path(v) for v in data], asked)
+    if any(is_pillow(v) for v in data):
+        return open_dataset(data, asked, origin="list")
+    return open_array([to_numpy(v) for v in data], asked, origin="list")
+
+
+def _arrays(value: Any) -> Any:
+    """The value of a dict as an array, or a list of arrays where they differ in shape."""
+    from .items import to_numpy
+
+    if isinstance(value, (list, tuple)) and any(np.ndim(v) for v in value):
+        return [np.asarray(to_numpy(v)) for v in value]
+    return np.asarray(to_numpy(value))
+
+
+def _frame(data: Any, asked: Asked) -> Source:
+    """A pandas DataFrame, or a pyarrow Table or RecordBatch."""
+    from .tables import TableSource, from_pandas
+
+    name = type(data).__name__
+    if name == "DataFrame":
+        data = from_pandas(data)
+    elif name == "RecordBatch":
+        import pyarrow as pa
+
+        data = pa.Table.from_batches([data])
+    elif name != "Table":
+        raise OptionError(f"A {name} of {type(data).__module__.partition('.')[0]} cannot be opened: give a DataFrame or a "
+                          "Table.")
+    return TableSource(data, asked)
+
+
+def _embedded(name: str, asked: Asked) -> Source:
+    from .arrayfiles import open_array
+    from .embedded import embedded_names, load_embedded
+
+    if name not in embedded_names():
+        raise nearest(name, embedded_names(), what="embedded data set")
+    data = load_embedded(name)
+    names = [getattr(column, "name", column) for column in data.get("columns") or ()]
+    asked = Asked(asked.target, asked.group, asked.layout, asked.modality or data["modality"], asked.least)
+    return open_array(np.asarray(data["x"]), asked, y=data.get("y"), origin=f"embedded:{name}", classes=data.get("classes"),
+                      names=names)

@@ -1,0 +1,211 @@
+"""Opens a path by what lies there: folder, archive, Parquet, CSV, .npy, .npz; every way that it cannot be is a sentence."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..contracts import DataError, OptionError, Source, nearest
+from .asked import Asked
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+_ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+_TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+_PARQUET = (".parquet", ".pq")
+_LOOSE = {".txt", ".data", ".dat"}  # tables only where the user says so
+_PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
+_KNOWN = "a folder of images, .zip, .tar, .parquet, .csv, .tsv, .npy, .npz, embedded:NAME"
+_FOLDERS = "the labels of images are their class folders"
+
+
+def open_path(text: str, asked: Asked) -> Source:
+    """A Source for a path, with or without ::PART."""
+    before, marked, part = (text, "", "") if Path(text).expanduser().exists() else text.partition("::")
+    path = Path(before).expanduser()
+    if not path.exists():
+        raise _missing(path)
+    if path.is_dir():
+        if marked:
+            raise OptionError(f"{path} is a folder: name the part as a path, {path / part}.")
+        return _folder(path, asked)
+    if path.stat().st_size == 0:
+        raise DataError(f"{path} is empty (zero bytes): copy or write it again.")
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if name.endswith(_ARCHIVES):
+        from .images import ImageArchive
+
+        asked.no_columns(path, _FOLDERS)
+        return ImageArchive(f"{path}::{part}" if marked else path, least=asked.least)
+    if name.endswith(_PARQUET):
+        return _parquet(path, part, asked)
+    if name.endswith(_TABLES) or (asked.modality == "table" and suffix in _LOOSE):
+        return _csv(path, part, asked)
+    if suffix == ".npz":
+        from .arrayfiles import NpzArrays, open_named
+
+        return open_named(NpzArrays(path), asked, part=part or None, origin=str(path))
+    if marked:
+        raise OptionError(f"{path} has no parts to choose from: leave '::{part}' out.")
+    if suffix == ".npy":
+        from .arrayfiles import load_npy, open_array
+
+        return open_array(load_npy(path), asked, origin=str(path))
+    if suffix in IMAGE_SUFFIXES:
+        return open_files([path], asked)
+    raise _unknown(path)
+
+
+def open_files(paths: list[Path], asked: Asked) -> Source:
+    """A Source for a list of image files."""
+    from .images import ImageFiles
+
+    asked.no_columns("A list of files", _FOLDERS)
+    if asked.modality not in (None, "image"):
+        raise OptionError(f"A list of files is read as images, not as {asked.modality}: give the folder or one file.")
+    lost = next((path for path in paths if not path.exists()), None)
+    if lost is not None:
+        raise _missing(lost)
+    return ImageFiles(paths, least=asked.least)
+
+
+def _csv(path: Path, part: str, asked: Asked) -> Source:
+    from .csvfile import read_csv
+    from .tables import TableSource, rows_where
+
+    table, notes = read_csv(path)
+    return TableSource(rows_where(table, part, str(path)) if part else table, asked, origin=str(path), notes=notes)
+
+
+def _parquet(path: Path, part: str, asked: Asked) -> Source:
+    """Images where a column holds bytes, else a table."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from .tables import TableSource, rows_where
+
+    try:
+        schema = pq.read_schema(path)
+        if asked.modality == "image" or (asked.modality is None and any(_holds_bytes(f.type) for f in schema)):
+            return _image_parquet(path, part, schema.names, asked)
+        table = pq.read_table(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        said = str(error).splitlines()[0][:100]
+        raise DataError(f"{path} cannot be read as Parquet ({said}): write it again or check its suffix.") from None
+    return TableSource(rows_where(table, part, str(path)) if part else table, asked, origin=str(path))
+
+
+def _holds_bytes(kind: Any) -> bool:
+    """Binary, or the struct of bytes and path that Hugging Face writes for images."""
+    import pyarrow.types as t
+
+    if t.is_struct(kind):
+        return any(kind.field(i).name == "bytes" and _holds_bytes(kind.field(i).type) for i in range(kind.num_fields))
+    return t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
+
+
+def _image_parquet(path: Path, part: str, names: list[str], asked: Asked) -> Source:
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    from .images import ImageParquet
+    from .labels import encode_groups
+    from .subsets import Subset
+
+    column, _, value = part.partition("=")
+    for word, what in ((asked.target, "target"), (asked.group, "group"), (column or None, "rows")):
+        if word is not None and word not in names:
+            raise nearest(word, names, what=f"column (asked for as {what}) in {path} named")
+    source = ImageParquet(path, target=asked.target, least=asked.least)
+    groups = rows = None
+    if asked.group is not None:
+        values = pq.read_table(path, columns=[asked.group])[asked.group].to_numpy()
+        groups = encode_groups(values, asked.group, samples=len(source))
+    if part:
+        rows = pc.equal(pq.read_table(path, columns=[column])[column].cast("string"), value).fill_null(False).to_numpy()
+        if not rows.any():
+            raise DataError(f"No row of {path} has '{column}' equal to '{value}': check the value.")
+    if groups is None and rows is None:
+        return source
+    rows = np.ones(len(source), dtype=bool) if rows is None else rows
+    return Subset(source, rows, groups=None if groups is None else groups[rows])
+
+
+def _folder(path: Path, asked: Asked) -> Source:
+    """Images at any depth, or .npy files of one series each."""
+    asked.no_columns(path, _FOLDERS)
+    if asked.modality == "table":
+        raise OptionError(f"{path} is a folder: name the file that holds the table.")
+    if asked.modality == "series":
+        return _series_folder(path, asked)
+    found = _first_files(path)
+    if not found.keys() & IMAGE_SUFFIXES:
+        if ".npy" in found and asked.modality is None and _is_series(found[".npy"]):
+            return _series_folder(path, asked)
+        other = next((found[s] for s in (".parquet", ".csv", ".tsv", ".npz", ".zip", ".tar") if s in found), None)
+        if other is not None and ".npy" not in found:
+            raise DataError(f"{path} holds no images, but {other.name}: name that file, {other}.")
+    from .images import ImageFiles
+
+    return ImageFiles(path, least=asked.least)
+
+
+def _first_files(path: Path) -> dict[str, Path]:
+    """Suffix → the first file with it; stops at the first image."""
+    found: dict[str, Path] = {}
+    for place, folders, files in os.walk(path):
+        folders.sort()
+        for file in sorted(files):
+            suffix = Path(file).suffix.lower()
+            found.setdefault(suffix, Path(place, file))
+            if suffix in IMAGE_SUFFIXES:
+                return found
+    return found
+
+
+def _is_series(path: Path) -> bool:
+    """A floating array of one dimension or of two unequal ones."""
+    from .arrayfiles import load_npy
+
+    try:
+        array = load_npy(path)
+    except DataError:
+        return False
+    return array.dtype.kind == "f" and (array.ndim == 1 or (array.ndim == 2 and array.shape[0] != array.shape[1]))
+
+
+def _series_folder(path: Path, asked: Asked) -> Source:
+    """One series a .npy file; the folders right under `path` are classes where there are at least two."""
+    from .arrayfiles import load_npy
+    from .series import SeriesArrays
+
+    files = sorted(p for p in path.rglob("*.npy") if p.is_file())
+    if not files:
+        raise DataError(f"{path} holds no .npy files, so there are no series to read: save one array [C, T] a file.")
+    parents = [p.relative_to(path).parts[0] if len(p.relative_to(path).parts) > 1 else "" for p in files]
+    y = np.array(parents) if len(set(parents) - {""}) >= 2 else None
+    return SeriesArrays([load_npy(p) for p in files], y=y, layout=asked.layout, origin=str(path), least=asked.least)
+
+
+def _missing(path: Path) -> DataError:
+    """Names the first part of the path that does not exist and the nearest name beside it."""
+    at = path
+    while not at.parent.exists() and at.parent != at:
+        at = at.parent
+    beside = sorted(p.name for p in at.parent.iterdir()) if at.parent.is_dir() else []
+    close = difflib.get_close_matches(at.name, beside, n=1, cutoff=0.5)
+    hint = f"did you mean {at.parent / close[0]}?" if close else f"{at.parent} holds no '{at.name}', so check the path."
+    return DataError(f"There is no {path}: {hint}")
+
+
+def _unknown(path: Path) -> OptionError:
+    suffix = path.suffix.lower()
+    if suffix in _PICKLED:
+        return OptionError(f"{path} is pickled, and nothing is unpickled: save its arrays with numpy.savez as x and y.")
+    if suffix in _LOOSE:
+        return OptionError(f"{path}: a {suffix} file may be anything; if it is a table, pass modality=table or name it .csv.")
+    named = f"the suffix '{suffix}'" if suffix else "a file without suffix"
+    return OptionError(f"{path}: {named} is not known; known are {_KNOWN}.")

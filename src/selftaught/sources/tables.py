@@ -1,0 +1,214 @@
+"""Tables that lie in memory: numbers, truth values, dates and categories as two arrays, target and groups apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..contracts import Column, DataError, Facts, OptionError, Source, nearest
+from .arrays import check_samples
+from .asked import Asked
+from .columns import SPLIT_NAMES, Read, judge, level_words, looks_like_label, read_column
+from .fingerprints import fingerprint_of
+from .labels import encode_groups, encode_labels
+
+_NUMBERS = ("numeric", "boolean", "date")
+_NOTHING = Asked()
+
+
+class TableSource(Source):
+    """Rows of a pyarrow Table.
+
+    asked.target: the column that becomes `labels` and leaves the input. asked.group: the one that becomes `groups` and leaves
+    it. asked.least: fewer rows are a DataError (1 when they are only to be encoded). columns: of a training table, to read this
+    one alike (see `align`); None lets the contents decide what each column is and which are left out. class_names: of targets
+    that count from 0.
+    """
+
+    modality = "table"
+    resident = True
+
+    def __init__(self, table, asked: Asked = _NOTHING, *, columns: tuple[Column, ...] | None = None, origin: str = "table",
+                 notes: Sequence[str] = (), class_names: Sequence[str] | None = None):
+        target, group = asked.target, asked.group
+        self.origin, self._table, self._asked, self._class_names = origin, table, asked, class_names
+        check_samples(table.num_rows, origin, "rows", asked.least)
+        if table.num_columns == 0:
+            raise DataError(f"{origin} has no columns: give it at least one besides the target.")
+        for word, what in ((target, "target"), (group, "group")):
+            if word is not None and word not in table.column_names:
+                raise nearest(word, table.column_names, what=f"column (asked for as {what}) in {origin} named")
+        notes = list(notes)
+        if target is not None:
+            self._set_labels(read_column(target, table[target]), notes)
+        if group is not None:
+            self.groups = encode_groups(_values(read_column(group, table[group])), group, samples=table.num_rows)
+        reads = self._decide(notes) if columns is None else self._follow(columns, notes)
+        self._fill(reads, notes)
+
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        return {"numeric": self._numeric[index], "codes": self._codes[index].astype(np.int64)}
+
+    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """numeric: float32 [b, Fn], NaN = missing; codes: int64 [b, Fc], −1 = missing."""
+        return {"numeric": self._numeric[indices], "codes": self._codes[indices].astype(np.int64)}
+
+    def name(self, index: int) -> str:
+        return f"{self.origin}, row {index}"
+
+    def fingerprint(self) -> str:
+        return fingerprint_of("table", self._numeric, self._codes, [(c.name, c.kind, c.categories) for c in self.facts.columns])
+
+    def align(self, columns: tuple[Column, ...]) -> TableSource:
+        """The same rows with exactly the columns of a training table, categories coded in its order.
+
+        Unseen categories become −1, with a note. Columns that the training table had not are dropped; a DataError
+        names one that is not there."""
+        return TableSource(self._table, self._asked, columns=tuple(columns), origin=self.origin, class_names=self._class_names)
+
+    def _set_labels(self, read: Read, notes: list[str]) -> None:
+        rows = len(read.missing)
+        if read.codes is not None and len(read.levels) > max(2, rows / 2):
+            raise DataError(f"The target '{read.name}' of {self.origin} holds {len(read.levels)} different texts in {rows} "
+                            "rows: a "
+                            "label needs several rows a class, so name another column.")
+        labels = encode_labels(_values(read), read.name, samples=rows, classes=self._class_names)
+        self.labels, self.classes = labels.values, labels.classes
+        notes += [labels.note] if labels.note else []
+
+    def _decide(self, notes: list[str]) -> list[Read]:
+        """Reads every column, judges it by its contents and says aloud what is left out."""
+        kept, left = [], []
+        for name in self._table.column_names:
+            if name in (self._asked.target, self._asked.group):
+                continue
+            column = _slim(read_column(name, self._table[name]))
+            notes += [f"{self.origin}: {note}." for note in column.notes]
+            reason = judge(column, self._table.num_rows)
+            if not reason and name.strip().lower() in SPLIT_NAMES and column.codes is not None and len(column.levels) <= 10:
+                reason = f"looks like a mark of splits; read one of them with {self.origin}::{name}={column.levels[0]}"
+            if reason:
+                left.append(f"column '{name}' is left out: it {reason}.")
+            else:
+                kept.append(column)
+        notes += left
+        if not kept:
+            self._refuse(left)
+        if self._asked.target is None:
+            notes += [f"column '{c.name}' looks like a label: pass --target {c.name} to keep it out of the input."
+                      for c in kept if looks_like_label(c, c is kept[-1] and len(kept) > 1)]
+        missing = [(c.name, c.missing) for c in kept if c.missing.any()]
+        if missing:
+            listed = "; ".join(f"'{n}' {int(m.sum())}, first in row {int(np.argmax(m))}" for n, m in missing[:8])
+            notes.append(f"values are missing in {len(missing)} of {len(kept)} columns (rows counted from 0): {listed}"
+                         f"{' …' if len(missing) > 8 else ''}.")
+        return kept
+
+    def _refuse(self, left: list[str]) -> None:
+        if not left:
+            raise DataError(f"{self.origin} has no columns besides its target and group: there is nothing to learn from.")
+        if self._asked.least >= 2:
+            texts = all("text" in reason for reason in left)
+            advice = ("a table needs numbers, dates or texts that repeat; free text is no input for it" if texts
+                      else "give it columns that differ between rows")
+            others = " (and so for the others)" if len(left) > 1 else ""
+            raise DataError(f"{self.origin} has no usable column: {left[0].rstrip('.')}{others}; {advice}.")
+
+    def _follow(self, columns: tuple[Column, ...], notes: list[str]) -> list[Read]:
+        """Reads the training table's columns as it had them."""
+        reads, there = [], [n for n in self._table.column_names if n not in (self._asked.target, self._asked.group)]
+        for column in columns:
+            if column.name not in there:
+                raise nearest(column.name, there, what=f"column in {self.origin} (the encoder was trained with it) "
+                                                       "named", error=DataError)
+            read = read_column(column.name, self._table[column.name], kind=column.kind)
+            if (read.codes is not None) != (column.kind == "categorical"):
+                raise DataError(f"Column '{column.name}' of {self.origin} is {read.kind}, but was {column.kind} in training: "
+                                "give it "
+                                "the same form.")
+            read.kind = column.kind
+            notes += [f"{self.origin}: {note}." for note in read.notes]
+            if read.codes is not None:
+                _recode(read, column, notes)
+            reads.append(_slim(read))
+        return reads
+
+    def _fill(self, reads: list[Read], notes: list[str]) -> None:
+        rows = self._table.num_rows
+        numbers = [r for r in reads if r.kind in _NUMBERS]
+        categories = [r for r in reads if r.kind == "categorical"]
+        self._numeric = np.empty((rows, len(numbers)), dtype=np.float32)
+        for place, read in enumerate(numbers):
+            self._numeric[:, place] = read.numbers
+        self._codes = np.empty((rows, len(categories)), dtype=np.int32)
+        for place, read in enumerate(categories):
+            self._codes[:, place] = read.codes
+        columns = tuple(r.column() for r in numbers + categories)
+        self.facts = Facts("table", rows, (len(columns),), classes=len(self.classes) if self.classes else None, columns=columns,
+                           notes=tuple(notes))
+
+
+def _slim(read: Read) -> Read:
+    """Halves the memory once the exact values are no longer needed for anything but the input."""
+    if read.codes is not None:
+        read.codes = read.codes.astype(np.int32)
+    elif not read.whole:
+        read.numbers = read.numbers.astype(np.float32)
+    return read
+
+
+def _values(read: Read) -> np.ndarray:
+    """What a column says as labels or groups: words (None = missing), int64, or float64 (NaN = missing)."""
+    if read.codes is not None:
+        return level_words(read)
+    if read.kind == "boolean":
+        return np.array(["false", "true", None], dtype=object)[np.where(read.missing, 2, read.numbers).astype(np.int64)]
+    return read.numbers.astype(np.int64) if read.whole and not read.missing.any() else read.numbers
+
+
+def _recode(read: Read, column: Column, notes: list[str]) -> None:
+    """Codes in the order of the training column's categories; unseen ones become −1."""
+    place = {name: i for i, name in enumerate(column.categories)}
+    table = np.array([place.get(level, -1) for level in read.levels] + [-1], dtype=np.int64)
+    unseen = [level for level in read.levels if level not in place]
+    if unseen:
+        rows = int((table[read.codes] < 0).sum() - read.missing.sum())
+        notes.append(f"column '{read.name}' has {len(unseen)} categories that training had not ('{unseen[0]}'"
+                     f"{' …' if len(unseen) > 1 else ''}, {rows} rows): treated as missing.")
+    read.codes, read.levels = table[read.codes], list(column.categories)
+
+
+def from_pandas(frame):
+    """A pyarrow Table of a pandas DataFrame; columns that mix types become words."""
+    import pyarrow as pa
+
+    if len(set(frame.columns)) != len(frame.columns):
+        twice = frame.columns[frame.columns.duplicated()][0]
+        raise DataError(f"Two columns of the DataFrame are called '{twice}': rename one.")
+    columns = {}
+    for name in frame.columns:
+        try:
+            columns[str(name)] = pa.Array.from_pandas(frame[name])
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            words = [None if v is None or v != v else str(v) for v in frame[name]]
+            columns[str(name)] = pa.array(words, pa.large_string())
+    return pa.table(columns)
+
+
+def rows_where(table, condition: str, origin: str):
+    """The rows whose COLUMN equals VALUE, for a condition 'COLUMN=VALUE'; the column leaves the table."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column, equals, value = condition.partition("=")
+    if not equals:
+        raise OptionError(f"{origin}::{condition} is no choice of rows: write {origin}::COLUMN=VALUE.")
+    if column not in table.column_names:
+        raise nearest(column, table.column_names, what=f"column in {origin} named")
+    words = table[column].cast(pa.string())
+    chosen = table.filter(pc.equal(words, value)).drop_columns([column])
+    if not chosen.num_rows:
+        known = [str(w) for w in pc.unique(words).to_pylist()[:24]]
+        raise nearest(value, known, what=f"row in {origin} with {column} =")
+    return chosen

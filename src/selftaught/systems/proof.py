@@ -1,0 +1,350 @@
+"""The machinery of proofs: what is claimed before the first run, the runs and their cache, the judgement from raw values."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import math
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROLES = ("subject", "baseline", "ablation", "control")
+KINDS, DIRECTIONS, LEAST_SEEDS = ("paired difference", "threshold", "across arms"), ("greater", "smaller", "not worse"), 3
+Values = Mapping[str, float]
+Raw = Mapping[str, Mapping[Any, Values]]  # arm → seed → metric → value, as committed: None where it is not finite
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One kind of run, the same for every seed.
+
+    method: a registered name; None = the untrained network. data: key of `proof_data`. options: overrides for `pretrain`,
+    dotted ones too. role: subject, baseline, ablation (the subject without its idea) or control. seconds: what one run may take
+    on two cores. measures: functions `(Trained) -> {metric: value}` beyond knn, linear, rankme, spread, loss and seconds; they
+    must be self-contained, as their source is part of the cache key. also: keys of further data that they read.
+    """
+
+    name: str
+    method: str | None
+    data: str = "cifar10-5000"
+    options: Mapping[str, Any] = field(default_factory=dict)
+    role: str = "subject"
+    seconds: float = 120.0
+    measures: tuple[Callable[..., dict[str, float]], ...] = ()
+    also: tuple[str, ...] = ()
+
+    def configuration(self) -> dict[str, Any]:
+        """What the numbers of a run depend on besides code, data and seed: not its name, role or budget of time."""
+        return {"method": self.method, "data": self.data, "options": dict(sorted(self.options.items())),
+                "measures": [_source(m) for m in self.measures], "also": list(self.also)}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """One clause that must hold. Every kind gives one number a seed; its 95 % interval is held against `margin`.
+
+    paired difference: metric of `subject` − of `baseline`; greater: the interval lies above margin, smaller: below −margin,
+    not worse: above −margin. threshold: metric of `subject`, above (greater) or below (smaller) margin. across arms:
+    `value({arm: {metric: number}})` of one seed, likewise (a correlation over a sweep, a regret).
+    """
+
+    statement: str
+    metric: str
+    subject: str = ""
+    baseline: str | None = None
+    direction: str = "greater"
+    margin: float = 0.0
+    kind: str = "paired difference"
+    value: Callable[[Mapping[str, Values]], float] | None = None
+
+    def __post_init__(self) -> None:
+        paired, across = self.kind == "paired difference", self.kind == "across arms"
+        if self.kind not in KINDS or self.direction not in DIRECTIONS or (self.direction == "not worse" and not paired):
+            raise ValueError(f"claim '{self.statement}': '{self.direction}' of kind '{self.kind}' is not known")
+        if paired != (self.baseline is not None) or across != (self.value is not None):
+            raise ValueError(f"claim '{self.statement}': a paired difference has a baseline, a claim across arms a function")
+
+
+@dataclass(frozen=True)
+class Proof:
+    """Everything that is settled before the first result. works_when: the row's clauses in our words; each is a claim or, with
+    its reason, in `omissions`. data: real or synthetic. prepare: registers the ablations (names that begin with the id, as
+    's378_…') when an arm is about to run, so that reading a proof costs no import of torch."""
+
+    id: str
+    statement: str
+    works_when: str
+    arms: tuple[Arm, ...]
+    claims: tuple[Claim, ...]
+    seeds: tuple[int, ...]
+    budget: str
+    data: str = "real"
+    substitutions: str = ""
+    omissions: str = ""
+    prepare: Callable[[], None] | None = None
+
+    def __post_init__(self) -> None:
+        names = [a.name for a in self.arms]
+        missing = {n for c in self.claims for n in (c.subject, c.baseline) if n} - set(names)
+        if len(set(names)) != len(names) or missing or not self.claims:
+            raise ValueError(f"proof {self.id}: arms must have names of their own, claims must name arms ({missing or names})")
+        if self.data not in ("real", "synthetic") or not {a.role for a in self.arms} <= set(ROLES):
+            raise ValueError(f"proof {self.id}: data is real or synthetic, a role one of {', '.join(ROLES)}")
+
+    def digest(self) -> str:
+        """Hash of the whole definition, functions by their source; a result whose digest differs proves another statement."""
+        parts = {k: getattr(self, k) for k in self.__dataclass_fields__} | {"prepare": _source(self.prepare)}
+        parts["arms"] = [a.configuration() | {"name": a.name, "role": a.role, "seconds": a.seconds} for a in self.arms]
+        parts["claims"] = [c.__dict__ | {"value": _source(c.value)} for c in self.claims]
+        return _hash(parts)
+
+
+def _source(function: Callable | None) -> str | None:
+    """Source without what surrounds its lines, so that moving a function does not change what it says."""
+    return "\n".join(line.strip() for line in inspect.getsource(function).split("\n") if line.strip()) if function else None
+
+
+def _hash(thing: Any) -> str:
+    return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim and what was measured: means over seeds, the 95 % interval of the number a seed, and why it does not hold."""
+
+    statement: str
+    measured: float
+    baseline: float
+    interval: tuple[float, float]
+    holds: bool
+    per_seed: dict[str, float]
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """state: holds, does-not-hold, or runs while seeds, arms or an ablation are missing (`lacks` says which)."""
+
+    state: str
+    claims: tuple[Judged, ...]
+    lacks: tuple[str, ...]
+
+
+def judge(proof: Proof, raw: Raw) -> Verdict:
+    """The verdict from raw values alone. `holds`: every claim's interval clears its margin, with all registered seeds (at least
+    three), every arm and at least one ablation measured."""
+    raw = {n: {str(s): {k: math.nan if v is None else v for k, v in m.items()} for s, m in of.items()} for n, of in raw.items()}
+    lacks = [f"arm '{a.name}' lacks seed {s}" for a in proof.arms for s in proof.seeds if str(s) not in raw.get(a.name, {})]
+    lacks += ["an ablation arm"] * all(a.role != "ablation" for a in proof.arms)
+    lacks += [f"{LEAST_SEEDS} seeds, not {len(proof.seeds)}"] * (len(proof.seeds) < LEAST_SEEDS)
+    claims = tuple(_judge_claim(c, proof, raw) for c in proof.claims)
+    return Verdict("runs" if lacks else "holds" if all(c.holds for c in claims) else "does-not-hold", claims, tuple(lacks))
+
+
+def _judge_claim(claim: Claim, proof: Proof, raw: Raw) -> Judged:
+    names = [n for n in (claim.subject, claim.baseline) if n] or [a.name for a in proof.arms]
+    seeds = [s for s in map(str, proof.seeds) if all(s in raw.get(n, {}) for n in names)]
+    value = claim.value or (lambda arms: arms[claim.subject].get(claim.metric, math.nan))
+    mine = np.array([value({n: raw[n][s] for n in names}) for s in seeds], dtype=float)
+    paired = claim.baseline is not None
+    theirs = np.array([raw[claim.baseline][s].get(claim.metric, math.nan) if paired else 0.0 for s in seeds])
+    values = mine - theirs
+    low, high = interval(values)
+    bound = -claim.margin if paired and claim.direction != "greater" else claim.margin
+    side, holds = ("below", high < bound) if claim.direction == "smaller" else ("above", low > bound)
+    why = "" if holds else f"[{low:.4g}, {high:.4g}] does not lie {side} {bound:g}" if np.isfinite(low) else (
+        "fewer than two seeds" if len(values) < 2 else "a value is missing or not finite")
+    measured, other = (float(v.mean()) if len(v) else math.nan for v in (mine, theirs))
+    return Judged(claim.statement, measured, other if paired else claim.margin, (low, high), bool(holds),
+                  dict(zip(seeds, values.tolist())), why)
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Student-t 95 % interval of the mean; NaN with fewer than two values or any that is not finite."""
+    values = np.asarray(values, dtype=float)
+    if len(values) < 2 or not np.isfinite(values).all():
+        return math.nan, math.nan
+    from scipy.special import stdtrit
+
+    half = float(stdtrit(len(values) - 1, 0.975)) * values.std(ddof=1) / math.sqrt(len(values))
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def cache_dir() -> Path:
+    """Where finished arms lie: $SELFTAUGHT_CACHE, else ~/.cache/selftaught/arms."""
+    return Path(os.environ.get("SELFTAUGHT_CACHE") or Path.home() / ".cache" / "selftaught" / "arms")
+
+
+@lru_cache
+def code_version() -> str:
+    """Hash of every Python file that may touch a number, rather too many than too few: all but the command line and systems/.
+    What a system adds to an arm (ablations, measures) enters its key by source, so that a new one spares the runs of others."""
+    root = Path(__file__).resolve().parent.parent
+    files = [p for p in root.rglob("*.py") if p.name == "proof.py" or p.relative_to(root).parts[0] not in ("systems", "cli.py")]
+    return _hash(sorted((p.relative_to(root).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files))
+
+
+def arm_key(proof: Proof, arm: Arm, seed: int, *, fingerprint: Callable[[str], str], code: str) -> str:
+    """Name of a run in the cache: its configuration (and the source of an ablation of the proof's own), code, data and seed."""
+    own = _source(proof.prepare) if arm.method and arm.method.startswith(proof.id.lower() + "_") else None
+    return _hash([arm.configuration(), own, code, [fingerprint(k) for k in (arm.data, *arm.also)], seed])
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Whole or not at all; values that are not finite are written as null."""
+    from ..training.checkpoint import write_text
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, json.dumps(finite(data), indent=1, ensure_ascii=False) + "\n")
+
+
+def finite(data: Any) -> Any:
+    """The same structure with None for floats that JSON cannot hold."""
+    if isinstance(data, Mapping):
+        return {str(k): finite(v) for k, v in data.items()}
+    if isinstance(data, (list, tuple)):
+        return [finite(v) for v in data]
+    return None if isinstance(data, float) and not math.isfinite(data) else data
+
+
+def run_proof(proof: Proof, *, seeds: Iterable[int] | None = None, runner: Callable[[Arm, int], Values] | None = None,
+              fingerprint: Callable[[str], str] | None = None, say: Callable[[str], None] | None = None) -> dict[str, Any]:
+    """Runs what the cache does not hold and gives the result (see `result_of`). seeds: others than the registered, for a quick
+    look. runner(arm, seed) → metrics (`run_arm`). fingerprint(data key) → hash (the sources'). say: takes a line a run."""
+    runner, fingerprint = runner or run_arm, fingerprint or data_fingerprint
+    if proof.prepare:
+        proof.prepare()
+    seeds, code, raw = tuple(proof.seeds if seeds is None else seeds), code_version(), {a.name: {} for a in proof.arms}
+    for seed in seeds:
+        for arm in proof.arms:
+            path = cache_dir() / f"{arm_key(proof, arm, seed, fingerprint=fingerprint, code=code)}.json"
+            if not (known := path.is_file()):
+                began = time.perf_counter()
+                metrics = dict(runner(arm, seed))
+                metrics.setdefault("seconds", round(time.perf_counter() - began, 3))
+                write_json(path, {"proof": proof.id, "arm": arm.name, "seed": seed, "code": code, "metrics": metrics})
+            metrics = raw[arm.name][str(seed)] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
+            if say:
+                say(f"{proof.id} {arm.name}, seed {seed}: {'cached' if known else 'ran'}, {metrics['seconds']:.0f} s")
+    return result_of(proof, raw, seeds)
+
+
+def result_of(proof: Proof, raw: Raw, seeds: Iterable[int]) -> dict[str, Any]:
+    """What is committed as systems/results/ID.json: the raw values, and what they say. With other seeds than the registered
+    ones the claims are judged on those, and the state stays `runs`."""
+    from importlib.metadata import version
+
+    seeds, full = tuple(seeds), judge(proof, raw)
+    verdict = judge(replace(proof, seeds=seeds), raw)
+    spent = {arm: [v["seconds"] for v in found.values()] for arm, found in raw.items()}
+    return finite({
+        "id": proof.id, "statement": proof.statement, "state": full.state, "lacks": full.lacks,
+        "claims": [asdict(c) for c in verdict.claims],
+        "arms": {a.name: {k: getattr(a, k) for k in ("role", "method", "data", "options")} for a in proof.arms},
+        "raw": raw, "seeds": seeds, "seconds": round(sum(map(sum, spent.values())), 2),
+        "over_budget": [a.name for a in proof.arms if max(spent[a.name], default=0) > a.seconds], "digest": proof.digest(),
+        **{k: getattr(proof, k) for k in ("budget", "data", "substitutions", "omissions")}, "code": code_version(),
+        "versions": {"python": platform.python_version()} | {n: version(n) for n in ("selftaught", "torch", "numpy")},
+    })
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a measure may look at. run, plan: of `pretrain`. features: float32 [N, D] of the training items."""
+
+    seed: int
+    run: Any
+    plan: Any
+    train: Any
+    test: Any
+    features: np.ndarray
+
+    def method(self, newest: int = 1) -> Any:
+        """The trained method from its newest checkpoint, heads and all, in evaluation mode (newest=2: from the one before)."""
+        from ..training.checkpoint import checkpoints, load_checkpoint
+
+        load_checkpoint(checkpoints(self.run.files.checkpoints)[-newest][1], method := self.plan.build_method().eval())
+        return method
+
+
+DATA: dict[str, Callable[[str], tuple[Any, Any]]] = {}  # first part of a data key → loader(rest) of a proof's own data
+
+
+@lru_cache(maxsize=4)
+def proof_data(key: str) -> tuple[Any, Any]:
+    """(train, test) sources: "moved-digits", "cifar10-N" (the first N training and 5,000 test images), or one of `DATA`."""
+    from ..sources import open_source
+
+    kind, _, rest = key.partition("-")
+    if kind in DATA:
+        return DATA[kind](rest)
+    if key == "moved-digits":
+        return open_source("embedded:moved-digits/train"), open_source("embedded:moved-digits/test")
+    return tuple(open_source(cifar10(split, n), layout="NHWC") for split, n in (("train", int(rest)), ("test", 5000)))
+
+
+def data_file(*parts: str) -> Path:
+    """A file of the data folder; a DataError where SELFTAUGHT_DATA does not lead to it."""
+    folder = os.environ.get("SELFTAUGHT_DATA")
+    if folder and Path(folder, *parts).exists():
+        return Path(folder, *parts)
+    from ..contracts import DataError
+    raise DataError(f"This proof reads {'/'.join(parts)}, which is not in SELFTAUGHT_DATA ({folder or 'not set'}): set that to "
+                    "the folder of data sets.")
+
+
+@lru_cache(maxsize=2)
+def cifar10(split: str, rows: int) -> dict[str, np.ndarray]:
+    """The first rows of a split ("train", "test"): x uint8 [rows, 32, 32, 3], y [rows]; each ten rows hold every class once."""
+    import io
+
+    import pyarrow.parquet as parquet
+    from PIL import Image
+
+    table = parquet.read_table(data_file("images", f"cifar10_{split}.parquet"), columns=["image", "label"]).slice(0, rows)
+    x = np.stack([np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in table["image"].to_pylist()])
+    return {"x": x, "y": table["label"].to_numpy()}
+
+
+def data_fingerprint(key: str) -> str:
+    return _hash([source.fingerprint() for source in proof_data(key)])
+
+
+def run_arm(arm: Arm, seed: int) -> dict[str, float]:
+    """Trains one arm in a folder that is thrown away and measures it: knn, linear (test accuracy, where train has labels),
+    rankme and spread of the training features, loss (mean of the last tenth), seconds, the arm's own measures. A collapse is
+    measured, not stopped at. The untrained network has the same first weights, and BatchNorm statistics of the data."""
+    import torch
+
+    from ..evaluation import knn, linear_probe
+    from ..measures import rank_me, spread
+    from ..plan import make_plan
+    from ..protocols.baselines import estimate_statistics
+    from ..stages import pretrain
+
+    began, (train, test) = time.perf_counter(), proof_data(arm.data)
+    options = {"backbone": "convnet", "device": "cpu", "stop_on_collapse": False, "seed": seed, **arm.options}
+    options |= {"method": arm.method} if arm.method else {"method": "simclr", "lr": 0.0, "steps": 1}
+    with tempfile.TemporaryDirectory() as folder:
+        run = pretrain(train, out=Path(folder, "run"), progress=False, **options)
+        if arm.method is None:
+            estimate_statistics(run.encoder, train)
+        losses, z = [line["loss"] for line in run.metrics()], run.encoder.embed(train)
+        metrics = {"rankme": float(rank_me(torch.from_numpy(z))), "spread": float(spread(torch.from_numpy(z))),
+                   "loss": float(np.mean(losses[-max(1, len(losses) // 10):]))}
+        if train.labels is not None:
+            arrays = z, train.labels, run.encoder.embed(test), test.labels
+            metrics |= {"knn": knn(*arrays).value, "linear": linear_probe(*arrays).value}
+        for measure in arm.measures:
+            metrics |= measure(Trained(seed, run, make_plan(train, dict(options)), train, test, z))
+    return metrics | {"seconds": round(time.perf_counter() - began, 2)}

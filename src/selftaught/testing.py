@@ -1,0 +1,426 @@
+"""`check_method`: what every method must hold on every modality it claims, seen by running it on small generated data.
+
+`python -m selftaught.testing` runs every registered method on every modality and writes docs/CONFORMANCE.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+import copy
+import math
+import multiprocessing
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from .contracts import Batch, Draws, NotApplicable, Source, find, names
+from .encoder import Encoder
+from .evaluation import knn
+from .methods import Method
+from .modalities import find_modality
+from .networks import Teacher, estimate_batch_norm
+from .plan import Plan, make_plan
+from .sources import open_source
+from .training import Outcome, RunFolder, Settings, fit
+
+MODALITIES = ("image", "series", "table")
+BACKBONES: dict[str, dict[str, Any]] = {
+    "image": {"backbone": "convnet", "backbone.widths": (16, 32, 64)},
+    "series": {"backbone": "convnet", "backbone.widths": (16, 32, 64)},
+    "table": {"backbone": "mlp"},
+}
+TOKENS = {"image": {"backbone": "vit_tiny", "backbone.patch": 4}, "series": {"backbone": "vit_tiny", "backbone.patch": 4},
+          "table": {"backbone": "table_transformer"}}
+
+
+# ---- generated data: the class is a small part of what varies ---------------------------------------------------------
+
+
+def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int = 4) -> tuple[Any, np.ndarray]:
+    """(data for `open_source`, labels int64 [samples]); nuisance (place, brightness, drift, offset columns) dominates the class."""
+    rng = np.random.default_rng([seed, MODALITIES.index(modality)])
+    y = np.arange(samples) % classes
+    return {"image": _images, "series": _series, "table": _table}[modality](rng, y), y
+
+
+def _images(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    """uint8 [N, 1, 16, 16]: one of four 7 × 7 glyphs anywhere, on a ramp of any direction, at any brightness."""
+    glyphs = np.zeros((4, 7, 7), dtype=np.float32)
+    glyphs[0, 3], glyphs[1][:, 3] = 1, 1
+    glyphs[2][np.arange(7), np.arange(7)] = glyphs[2][np.arange(7), 6 - np.arange(7)] = 1
+    glyphs[3, [0, 6]], glyphs[3][:, [0, 6]] = 1, 1
+    n, side = len(y), 16
+    rows, columns = np.mgrid[:side, :side] / side - 0.5
+    angle = rng.uniform(0, 2 * np.pi, (n, 1, 1))
+    x = 0.5 * (np.cos(angle) * rows + np.sin(angle) * columns) + rng.uniform(0.2, 0.6, (n, 1, 1))
+    top, left = rng.integers(0, side - 7, n), rng.integers(0, side - 7, n)
+    strength = rng.uniform(0.3, 0.6, n) * rng.choice([-1, 1], n)
+    for i in range(n):
+        x[i, top[i] : top[i] + 7, left[i] : left[i] + 7] += strength[i] * glyphs[y[i] % 4]
+    x += rng.normal(0, 0.03, x.shape)
+    return (x.clip(0, 1) * 255).astype(np.uint8)[:, None]
+
+
+def _series(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    """float32 [N, 2, 64]: a wave whose shape is the class, at any phase, under a drift three times as large."""
+    n, t = len(y), np.arange(64) / 64
+    phase, cycles = rng.uniform(0, 2 * np.pi, (n, 1)), 4 + 4 * (y[:, None] % 2)
+    wave = np.sin(2 * np.pi * cycles * t + phase)
+    wave = np.where(y[:, None] // 2 % 2 == 0, wave, np.sign(wave))
+    drift = rng.normal(0, 3, (n, 2, 1)) + rng.normal(0, 3, (n, 2, 1)) * t
+    x = np.stack([wave, np.roll(wave, 3, axis=1)], axis=1) * rng.uniform(0.7, 1.4, (n, 1, 1)) + drift
+    return (x + rng.normal(0, 0.2, x.shape)).astype(np.float32)
+
+
+def _table(rng: np.random.Generator, y: np.ndarray) -> Any:
+    """24 numeric columns of which 10 follow the class together, and 2 categorical ones; a third of the others share a nuisance."""
+    import pyarrow as pa
+
+    n = len(y)
+    centres = np.random.default_rng(7).normal(0, 1.0, (4, 10))
+    useful = centres[y % 4] + rng.normal(0, 0.9, (n, 10))
+    other = rng.normal(0, 1, (n, 14))
+    columns = {f"u{i}": useful[:, i] for i in range(10)} | {f"v{i}": other[:, i] for i in range(14)}
+    letters = np.array(list("abcd"))
+    flip = rng.random(n) < 0.4
+    columns["c0"] = letters[np.where(flip, rng.integers(0, 4, n), y % 4)]
+    columns["c1"] = letters[rng.integers(0, 4, n)]
+    return pa.table(columns)
+
+
+def source_of(modality: str, samples: int = 512, *, seed: int = 0) -> Source:
+    """A generated source with its labels."""
+    data, y = generated(modality, samples, seed=seed)
+    source = open_source(data, modality=modality)
+    source.labels, source.classes = y, [str(c) for c in range(int(y.max()) + 1)]
+    source.facts = source.facts.with_(classes=len(source.classes))
+    return source
+
+
+# ---- one cell -----------------------------------------------------------------------------------------------------------
+
+
+def draft(method: type[Method] | str, modality: str, source: Source, **overrides: Any) -> Plan:
+    """The plan of a small run of the method on a modality; NotApplicable where its needs cannot be supplied there."""
+    cls = find("method", method) if isinstance(method, str) else method
+    backbone = TOKENS[modality] if cls.needs.backbone else BACKBONES[modality]
+    plan = make_plan(source, {"method": cls, "batch_size": 64, "steps": 4, "precision": "32-true", "num_workers": 0, "device": "cpu",
+                              "log_every": 1, "checkpoint_every": 1000, **backbone, **overrides})
+    plan.stream(source)  # a need that the modality lacks is refused here
+    return plan
+
+
+def shuffled(views: Callable[[Batch, Draws], list], labels: np.ndarray | None) -> Callable[[Batch, Draws], list]:
+    """The broken control: views of different items are paired, and targets belong to other items, anew every step."""
+
+    def broken(batch: Batch, draws: Draws) -> list:
+        seen = views(batch, draws)
+        for i, view in enumerate(seen[1:]):
+            order = torch.argsort(draws.uniform(f"shuffle{i}"))
+            view.x = view.x[order]
+            view.lengths = None if view.lengths is None else view.lengths[order]
+        order = torch.argsort(draws.uniform("targets"))
+        batch.index = batch.index[order]
+        batch.y = None if batch.y is None else batch.y[order]
+        return seen
+
+    return broken
+
+
+def train(plan: Plan, source: Source, *, folder: Path | None = None, broken: bool = False, **changes: Any) -> tuple[Method, Outcome]:
+    """One run of the plan; `changes` go to Settings."""
+    stream, method = plan.stream(source), plan.build_method()
+    if broken:
+        stream.views = shuffled(stream.views, source.labels)
+    settings = Settings(**{**vars(plan.settings(progress=False)), **changes})
+    opened = RunFolder(folder) if folder else None
+    if opened:
+        opened.open(resume=True)
+    try:
+        return method, fit(method, stream, plan.training(), settings, folder=opened)
+    finally:
+        if opened:
+            opened.close()
+
+
+def score(plan: Plan, method: Method, train_source: Source, test_source: Source, *, estimate: bool = False) -> float:
+    """k-NN accuracy (k = 20) of the kept encoder; `estimate` sets BatchNorm statistics first (an untrained encoder)."""
+    encoder = Encoder(copy.deepcopy(method.kept()), plan.preprocessing)
+    if estimate:
+        settle(encoder, train_source)
+    return knn(encoder.embed(train_source), train_source.labels, encoder.embed(test_source), test_source.labels, k=20).value
+
+
+def settle(encoder: Encoder, source: Source, *, items: int = 2048) -> None:
+    """BatchNorm statistics of an untrained encoder, estimated on (at most `items` of) the data, as every table does."""
+    from .protocols import estimate_statistics
+
+    estimate_statistics(encoder, source, items=items)
+
+
+# ---- the checks -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Check:
+    """One thing that was seen: holds is None where it does not apply, with the reason in `seen`."""
+
+    method: str
+    modality: str
+    name: str
+    holds: bool | None
+    seen: str = ""
+
+
+def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | None = None, learns: bool | str = True,
+                 two_processes: bool = True) -> list[Check]:
+    """Checks a method on every modality it claims (its `modalities` attribute, else all).
+
+    learns: True (on the first modality that applies), 'every', or False. two_processes: train on two gloo processes as well.
+    Returns all checks; raises AssertionError with a line for each that does not hold.
+    """
+    cls = find("method", method) if isinstance(method, str) else method
+    found: list[Check] = []
+    learned = False
+    for modality in modalities or getattr(cls, "modalities", MODALITIES):
+        source = source_of(modality, 256)
+        try:
+            plan = draft(cls, modality, source)
+        except NotApplicable as reason:
+            found.append(Check(cls.name, modality, "applies", None, str(reason)))
+            continue
+        found += [Check(cls.name, modality, *result) for result in _cell(cls, modality, plan, source, two_processes)]
+        if learns == "every" or (learns and not learned):
+            learned = True
+            found.append(Check(cls.name, modality, *_learns(cls, modality)))
+    failed = [f"{c.method} on {c.modality}: {c.name}: {c.seen}" for c in found if c.holds is False]
+    if failed:
+        raise AssertionError("\n".join(failed))
+    return found
+
+
+def _cell(cls: type[Method], modality: str, plan: Plan, source: Source, two: bool) -> list[tuple[str, bool | None, str]]:
+    results = [_gradients(plan, source), _teachers(plan, source), _own_draws(plan, source), _resumes(plan, source),
+               _round_trips(plan, source)]
+    if two:
+        results.append(_two_processes(cls, modality, source))
+    return results
+
+
+def _one_loss(plan: Plan, source: Source) -> tuple[Method, list, Batch]:
+    method, stream = plan.build_method(), plan.stream(source)
+    batch = next(stream.batches(0, 1, rank=0, world=1, accumulate=1))
+    views = stream.views(batch, batch.draws(0, "train"))
+    out = method(views, batch)
+    getattr(out, "total", out).backward()
+    return method, views, batch
+
+
+def _gradients(plan: Plan, source: Source) -> tuple[str, bool, str]:
+    method, _, _ = _one_loss(plan, source)
+    bad = []
+    for name, p in method.named_parameters():
+        if p.requires_grad and (p.grad is None or not torch.isfinite(p.grad).all()):
+            bad.append(f"{name} has {'no' if p.grad is None else 'a non-finite'} gradient")
+    grads = [p.grad for p in method.parameters() if p.grad is not None]
+    if not bad and not any(bool(g.abs().max() > 0) for g in grads):
+        bad.append("every gradient is zero")
+    return "gradients finite and non-zero", not bad, "; ".join(bad[:3])
+
+
+def _teachers(plan: Plan, source: Source) -> tuple[str, bool | None, str]:
+    method, _, _ = _one_loss(plan, source)
+    teachers = [m for m in method.modules() if isinstance(m, Teacher)]
+    if not teachers:
+        return "no gradient reaches a teacher", None, "it has no teacher"
+    reached = [n for t in teachers for n, p in t.named_parameters() if p.requires_grad or p.grad is not None]
+    return "no gradient reaches a teacher", not reached, ", ".join(reached[:3])
+
+
+def _own_draws(plan: Plan, source: Source) -> tuple[str, bool | None, str]:
+    """The same item in every row of a batch: each row must still be seen differently."""
+    stream = plan.stream(source)
+    slots = np.arange(16)
+    batch = next(iter(stream.reader.batches([(slots, np.zeros_like(slots), np.zeros_like(slots))])))
+    views = stream.views(batch, batch.draws(0, "train"))
+    equal = []
+    for i, view in enumerate(views):
+        rows = torch.nan_to_num(view.x).flatten(1)
+        same = (rows[:, None] == rows[None]).all(-1).sum() - len(rows)
+        if int(same) > len(rows):  # a few chance repeats of an unchanged table row are fine
+            equal.append(f"view {i} repeats itself over the batch")
+    varied = any("repeats" not in e for e in equal) or len(equal) < len(views)
+    return "a draw of its own for every sample", varied, "; ".join(equal)
+
+
+def _resumes(plan: Plan, source: Source) -> tuple[str, bool, str]:
+    """Six steps at once, and three, a new process's state, and three more: the same losses to the bit."""
+    place = Path(tempfile.mkdtemp())
+    try:
+        whole = train(plan, source, steps=6)[1].losses
+        first = train(plan, source, steps=6, stop_after=3, folder=place)[1].losses
+        rest = train(plan, source, steps=6, folder=place)[1].losses
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return "resume equals uninterrupted", whole == first + rest, f"{whole} against {first + rest}"
+
+
+def _round_trips(plan: Plan, source: Source) -> tuple[str, bool, str]:
+    """The kept encoder, saved and loaded, embeds the same."""
+    method, _ = train(plan, source, steps=2)
+    encoder = Encoder(method.kept(), plan.preprocessing, backbone_name=plan["backbone"], backbone_options=plan.nested["backbone"])
+    place = Path(tempfile.mkdtemp())
+    try:
+        again = Encoder.load(encoder.save(place / "encoder"))
+        difference = float(np.abs(again.embed(source) - encoder.embed(source)).max())
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return "parameters round-trip", difference == 0.0, f"embeddings differ by {difference:.2g}"
+
+
+def _two_processes(cls: type[Method], modality: str, source: Source) -> tuple[str, bool, str]:
+    alone = _train_double(cls, modality, 1)
+    pair = GlooPair.shared().run(_train_double, cls, modality, 2)
+    worst, where = 0.0, ""
+    for name, value in alone.items():
+        difference = float((value.double() - pair[name].double()).abs().max()) if value.numel() else 0.0
+        if not difference <= worst:
+            worst, where = difference, name
+    return "two processes equal one", worst <= 1e-9, f"{where} differs by {worst:.2g}"
+
+
+def _train_double(cls: type[Method], modality: str, devices: int) -> dict[str, torch.Tensor]:
+    """State after three steps in float64 without dropout."""
+    source = source_of(modality, 256)
+    plan = draft(cls, modality, source)
+    stream, method = plan.stream(source), plan.build_method()
+    for module in method.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    settings = Settings(**{**vars(plan.settings(progress=False)), "steps": 3, "precision": "64-true", "devices": devices})
+    fit(method, stream, plan.training(), settings)
+    return {k: v.detach().clone() for k, v in method.state_dict().items()}
+
+
+def _learns(cls: type[Method], modality: str, *, steps: int = 240, margin: float = 0.05) -> tuple[str, bool, str]:
+    """Beats its random initialisation and the same run with pairs or targets shuffled anew every step, in k-NN accuracy."""
+    reference, test = source_of(modality, 768), source_of(modality, 384, seed=1)
+    plan = draft(cls, modality, reference, steps=steps)
+    start = score(plan, plan.build_method(), reference, test, estimate=True)
+    trained = score(plan, train(plan, reference)[0], reference, test)
+    control = score(plan, train(plan, reference, broken=True, stop_on_collapse=False)[0], reference, test)
+    better = trained >= start + margin and trained >= control + margin
+    return "learns", better, f"k-NN {trained:.3f}; random initialisation {start:.3f}; shuffled {control:.3f}"
+
+
+# ---- a persistent pair of gloo processes -------------------------------------------------------------------------------------
+
+
+class GlooPair:
+    """Two processes that stay, joined by gloo; `run(function, *arguments)` calls it in both and gives rank 0's result."""
+
+    _shared: GlooPair | None = None
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.folder = tempfile.mkdtemp()
+        self.pipes, self.processes = [], []
+        port = _free_port()
+        for rank in range(2):
+            ours, theirs = context.Pipe()
+            process = context.Process(target=_serve, args=(rank, port, theirs), daemon=True)
+            process.start()
+            self.pipes.append(ours)
+            self.processes.append(process)
+
+    @classmethod
+    def shared(cls) -> GlooPair:
+        """The one pair of this process, started on first use and ended with it."""
+        if cls._shared is None:
+            cls._shared = cls()
+            atexit.register(cls._shared.close)
+        return cls._shared
+
+    def run(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        for pipe in self.pipes:
+            pipe.send((function, arguments))
+        results = [pipe.recv() for pipe in self.pipes]
+        for kind, value in results:
+            if kind == "error":
+                raise RuntimeError(f"In one of the two processes: {value}")
+        return results[0][1]
+
+    def close(self) -> None:
+        for pipe in self.pipes:
+            pipe.close()
+        for process in self.processes:
+            process.join(2)
+            if process.is_alive():
+                process.kill()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def _serve(rank: int, port: int, pipe: Any) -> None:
+    import traceback
+
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "GROUP_RANK": "0",
+                   "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "TORCHELASTIC_RUN_ID": "check_method"}
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    while True:
+        try:
+            function, arguments = pipe.recv()
+        except EOFError:
+            return
+        try:
+            result = ("value", function(*arguments))
+        except Exception:
+            result = ("error", traceback.format_exc())
+        pipe.send(result if rank == 0 or result[0] == "error" else ("value", None))
+
+
+# ---- the matrix -------------------------------------------------------------------------------------------------------------
+
+
+def conformance(path: Path) -> bool:
+    """Every registered method on every modality, learning included; writes the matrix and says whether all cells hold."""
+    rows, fine = [], True
+    for name in names("method"):
+        cells = []
+        for modality in MODALITIES:
+            try:
+                checks = check_method(name, modalities=(modality,), learns="every")
+                absent = next((c.seen for c in checks if c.name == "applies"), None)
+                learned = next((c.seen for c in checks if c.name == "learns"), "")
+                cells.append(f"not applicable: {absent}" if absent else f"holds ({learned})")
+            except AssertionError as error:
+                fine = False
+                cells.append("**does not hold**: " + str(error).replace("\n", "; ")[:300])
+            print(f"{name} × {modality}: {cells[-1]}", flush=True)
+        rows.append(f"| {name} | " + " | ".join(cells) + " |")
+    head = ["# Conformance", "", "Made by `make conformance`: `check_method` over every method and modality, on generated data whose "
+            "class is a small part of what varies.", "", "| method | " + " | ".join(MODALITIES) + " |", "|---|" + "---|" * len(MODALITIES)]
+    path.write_text("\n".join([*head, *rows]) + "\n", encoding="utf-8")
+    return fine
+
+
+if __name__ == "__main__":
+    import sys
+
+    torch.set_num_threads(max(1, math.ceil((os.cpu_count() or 2))))
+    sys.exit(0 if conformance(Path("docs/CONFORMANCE.md")) else 1)

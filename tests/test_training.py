@@ -1,0 +1,263 @@
+"""The engine: optimisers against naive loops, exact resume, interruptions, a full disk, collapse, several streams."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from selftaught.contracts import Clock, Collapsed, Cosine, Group, NonFinite, OptionError, SelftaughtError, Training
+from selftaught.methods import Method
+from selftaught.networks import Embedder, Mlp, over
+from selftaught.objectives import nt_xent
+from selftaught.plan import make_plan
+from selftaught.sources import open_source
+from selftaught.training import LARS, RunFolder, Settings, Stream, build_optimiser, fit, load_checkpoint, save_checkpoint
+from selftaught.training.optimisers import drop_frozen, rate_schedule, set_rates
+
+SMALL = {"backbone.widths": (8, 16), "batch_size": 32, "log_every": 1, "precision": "32-true", "method.hidden": 32}
+
+
+@pytest.fixture(scope="module")
+def waves() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    t = np.arange(32) / 32
+    x = np.sin(2 * np.pi * (2 + 3 * (np.arange(128) % 2))[:, None] * t + rng.uniform(0, 6, (128, 1)))
+    return (x[:, None] + rng.normal(0, 0.3, (128, 2, 32))).astype(np.float32)
+
+
+@pytest.fixture
+def source(waves):
+    return open_source(waves, layout="NCT")
+
+
+def run(source, folder=None, *, method="simclr", steps=8, changes=None, **overrides):
+    """Losses of one small run."""
+    options = {**SMALL, "method": method, "steps": steps, **overrides}
+    if method == "diet":
+        options.pop("method.hidden")
+    plan = make_plan(source, options)
+    settings = Settings(**{**vars(plan.settings(progress=False)), **(changes or {})})
+    opened = RunFolder(folder) if folder else None
+    if opened:
+        opened.open(resume=True)
+    try:
+        return fit(plan.build_method(), plan.stream(source), plan.training(), settings, folder=opened).losses
+    finally:
+        if opened:
+            opened.close()
+
+
+# ---- optimisers -----------------------------------------------------------------------------------------------------
+
+
+def test_lars_equals_a_naive_loop():
+    torch.manual_seed(0)
+    w, b = nn.Parameter(torch.randn(5, 3, dtype=torch.float64)), nn.Parameter(torch.randn(5, dtype=torch.float64))
+    mine = {"w": w.detach().clone(), "b": b.detach().clone()}
+    groups = [{"params": [w], "adapt": True, "weight_decay": 0.1}, {"params": [b], "adapt": False, "weight_decay": 0.0}]
+    optimiser = LARS(groups, lr=0.5, momentum=0.9, trust=0.02)
+    moment = {"w": torch.zeros_like(w), "b": torch.zeros_like(b)}
+    for _ in range(4):
+        grads = {"w": torch.randn(5, 3, dtype=torch.float64), "b": torch.randn(5, dtype=torch.float64)}
+        w.grad, b.grad = grads["w"].clone(), grads["b"].clone()
+        optimiser.step()
+        update = grads["w"] + 0.1 * mine["w"]
+        update = update * 0.02 * mine["w"].norm() / update.norm()
+        moment["w"] = 0.9 * moment["w"] + update
+        moment["b"] = 0.9 * moment["b"] + grads["b"]
+        mine["w"] -= 0.5 * moment["w"]
+        mine["b"] -= 0.5 * moment["b"]
+    torch.testing.assert_close(w.detach(), mine["w"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(b.detach(), mine["b"], rtol=1e-12, atol=1e-12)
+
+
+def test_groups_schedules_and_freezing():
+    model = nn.ModuleDict({"a": nn.Linear(3, 3), "last": nn.Linear(3, 2, bias=False)})
+    training = Training(optimizer="adamw", lr=1.0, weight_decay=Cosine(0.1, 0.3), warmup=0,
+                        groups={"last": Group(lr_scale=0.5, frozen_epochs=1.0), "a": Group(lr_constant=True)})
+    optimiser = build_optimiser(model, training)
+    start, late = Clock(0, 100, 0, 10, 10), Clock(50, 100, 5, 10, 10)
+    rate = rate_schedule(training, 1.0, start)
+    set_rates(optimiser, training, rate, late, 1.0)
+    by_name = {n: g for g in optimiser.param_groups for n in g["names"]}
+    assert by_name["last.weight"]["lr"] == pytest.approx(0.25)  # half of the cosine's half
+    assert by_name["a.weight"]["lr"] == 1.0  # keeps the peak
+    assert by_name["a.weight"]["weight_decay"] == pytest.approx(0.2) and by_name["a.bias"]["weight_decay"] == 0.0
+    for p in model.parameters():
+        p.grad = torch.ones_like(p)
+    before = model["last"].weight.detach().clone()
+    drop_frozen(optimiser, start)
+    optimiser.step()
+    assert torch.equal(model["last"].weight, before) and not optimiser.state[model["last"].weight]
+    model["last"].weight.grad = torch.ones_like(before)
+    drop_frozen(optimiser, late)
+    optimiser.step()
+    assert not torch.equal(model["last"].weight, before)
+
+
+def test_unknown_group_is_named():
+    with pytest.raises(OptionError, match="nothing_here"):
+        build_optimiser(nn.Linear(2, 2), Training(groups={"nothing_here": Group()}))
+
+
+# ---- checkpoints and resuming -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["simclr", "byol", "swav", "diet"])
+def test_resume_equals_uninterrupted_to_the_bit(source, tmp_path, method):
+    whole = run(source, tmp_path / "whole", method=method)
+    first = run(source, tmp_path / "cut", method=method, changes={"stop_after": 5})
+    rest = run(source, tmp_path / "cut", method=method)
+    assert len(whole) == 8 and whole == first + rest
+    steps = [json.loads(line)["step"] for line in (tmp_path / "cut" / "metrics.jsonl").read_text().splitlines()]
+    assert steps == list(range(1, 9))
+
+
+def test_accumulation_keeps_the_items_of_a_step(source):
+    assert len(run(source, **{"training.accumulate": 2})) == 8
+    with pytest.raises(OptionError, match="multiple of 3"):
+        run(source, **{"training.accumulate": 3})
+
+
+def test_full_disk_leaves_the_last_checkpoint_whole(tmp_path):
+    model = nn.Sequential(nn.Linear(64, 512), nn.Linear(512, 64))
+    training = Training(optimizer="sgd")
+    optimiser = build_optimiser(model, training)
+    good = save_checkpoint(tmp_path, 1, model, optimiser, {"a": 1})
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with torch.no_grad():
+        model[0].weight.add_(1.0)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    old = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the disk ends in the middle of the file
+    try:
+        with pytest.raises(SelftaughtError, match="last whole checkpoint.*step-00000001"):
+            save_checkpoint(tmp_path, 2, model, optimiser, {"a": 2})
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, old)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["step-00000001"]
+    assert load_checkpoint(good, model)["a"] == 1
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_run_folder_refuses_what_would_lose_work(source, tmp_path):
+    run(source, tmp_path / "run")
+    folder = RunFolder(tmp_path / "run")
+    folder.write_decisions({})
+    with pytest.raises(OptionError, match="--resume"):
+        folder.open(resume=False)
+    folder.open(resume=True)
+    with pytest.raises(SelftaughtError, match="Another process"):
+        RunFolder(tmp_path / "run").open(resume=True)
+    folder.close()
+
+
+SCRIPT = """
+import sys, numpy as np, torch
+torch.set_num_threads(1)
+import selftaught
+x = np.load(sys.argv[1])
+selftaught.pretrain(x, "simclr", layout="NCT", out=sys.argv[2], resume=True, steps=400, batch_size=32, progress=False,
+                    log_every=1, checkpoint_every=7, seed=3, **{"backbone.widths": (8, 16), "method.hidden": 32})
+"""
+
+
+def _losses(folder: Path) -> list[tuple[int, float]]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["loss"]) for line in lines]
+
+
+def _stopped(waves, tmp_path: Path, number: int, name: str) -> subprocess.Popen:
+    """A run in a process of its own, sent `number` once it has logged twenty steps."""
+    np.save(tmp_path / "x.npy", waves)
+    process = subprocess.Popen([sys.executable, "-c", SCRIPT, str(tmp_path / "x.npy"), str(tmp_path / name)], stderr=subprocess.PIPE)
+    metrics, deadline = tmp_path / name / "metrics.jsonl", time.time() + 90
+    while time.time() < deadline and not (metrics.is_file() and metrics.read_bytes().count(b"\n") >= 20):
+        time.sleep(0.01)
+    os.kill(process.pid, number)
+    process.wait(60)
+    return process
+
+
+def test_kill_nine_then_resume_gives_the_same_losses(waves, tmp_path):
+    killed = _stopped(waves, tmp_path, signal.SIGKILL, "killed")
+    assert killed.returncode == -signal.SIGKILL
+    assert len(_losses(tmp_path / "killed")) < 400  # it was cut, or this test shows nothing
+    for name in ("killed", "whole"):
+        subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path / "x.npy"), str(tmp_path / name)], check=True, timeout=120)
+    assert _losses(tmp_path / "killed") == _losses(tmp_path / "whole")
+
+
+def test_sigterm_saves_and_says_so(waves, tmp_path):
+    process = _stopped(waves, tmp_path, signal.SIGTERM, "asked")
+    assert b"Stopped by SIGTERM" in process.stderr.read() and list((tmp_path / "asked" / "checkpoints").glob("step-*"))
+
+
+# ---- health ---------------------------------------------------------------------------------------------------------------
+
+
+def test_vicreg_without_its_guards_is_stopped(source):
+    with pytest.raises(Collapsed, match="collapsed"):
+        run(source, method="vicreg", steps=300, health_every=5, **{"method.variance": 0.0, "method.covariance": 0.0})
+
+
+def test_a_non_finite_loss_is_named(source):
+    class Broken(Method):
+        def __init__(self, backbone):
+            super().__init__()
+            self.student = Embedder(backbone, Mlp(backbone.width, 16, 8))
+
+        def loss(self, views, batch):
+            a, b = over(views, self.student)
+            return nt_xent(a, b, temperature=0.1) * (float("nan") if self.clock.step == 3 else 1.0)
+
+    with pytest.raises(NonFinite, match="step 4.*loss"):
+        plan = make_plan(source, {"method": Broken, "steps": 8, "batch_size": 32, "backbone.widths": (8, 16), "log_every": 1})
+        fit(plan.build_method(), plan.stream(source), plan.training(), plan.settings(progress=False))
+
+
+# ---- several streams -------------------------------------------------------------------------------------------------------
+
+
+def test_two_named_streams(source, waves):
+    """Labelled and unlabelled items in one loss: the first stream defines the epoch, the other cycles."""
+    seen = []
+
+    class Both(Method):
+        labelled = True
+
+        def __init__(self, backbone):
+            super().__init__()
+            self.student = Embedder(backbone, nn.Linear(backbone.width, 2))
+
+        def loss(self, views, batch):
+            seen.append((len(batch["unlabelled"]), batch["labelled"].index.tolist(), batch["labelled"].y))
+            supervised = nn.functional.cross_entropy(self.student(views["labelled"][0]), batch["labelled"].y)
+            a, b = over(views["unlabelled"], self.student)
+            return supervised + (a - b).square().mean()
+
+    labelled = open_source({"x": waves[:16], "y": np.arange(16) % 2}, layout="NCT")
+    plan = make_plan(labelled, {"method": Both, "steps": 8, "batch_size": 8, "backbone.widths": (8, 16), "log_every": 1})
+    few = plan.stream(labelled, name="labelled")
+    loader = plan.stream(source, name="unlabelled") if source.labels is not None else None
+    from selftaught.sources import Loader
+    from selftaught.modalities import find_modality
+
+    reader = loader or Loader(source, lambda items: find_modality("series").collate(items, plan.preprocessing), seed=0,
+                              stream="unlabelled", num_workers=0, max_bad=0.01)
+    many = Stream(reader, few.views, 32, len(source), 0, "unlabelled")
+    outcome = fit(plan.build_method(), {"unlabelled": many, "labelled": few}, plan.training(), plan.settings(progress=False))
+    assert len(outcome.losses) == 8 and all(n == 32 for n, *_ in seen)
+    first_pass = sorted(seen[0][1] + seen[1][1])
+    assert first_pass == list(range(16)) and sorted(seen[2][1] + seen[3][1]) == list(range(16))  # it cycles, reshuffled
+    assert seen[0][1] != seen[2][1]

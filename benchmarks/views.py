@@ -128,15 +128,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", help="file for the results")
     parser.add_argument("--rounds", type=int, default=9, help="interleaved rounds a setting")
+    parser.add_argument("--threads", type=int, default=2, help="torch threads of our side")
     parser.add_argument("--device", default="cpu", help="where our side runs: cpu or cuda")
     options = parser.parse_args()
-    torch.set_num_threads(2)
+    torch.set_num_threads(options.threads)
     results = []
     for name, side, canvas, batch, blur in (("32 px", 32, 32, 256, 0.0), ("224 px with blur", 224, 256, 64, 0.5)):
         result = compare(side, canvas, batch, blur, options.rounds, options.device)
         results.append({"name": f"two SimCLR views, {name}"} | result)
-        print(f"two SimCLR views, {name}: {result['ratio']}x of Pillow in two processes "
-              f"({result['worst']}–{result['best']} over {options.rounds} rounds; {result['ours']} against {result['pillow']} images/s)")
+        print(f"two SimCLR views, {name}: {result['ratio']}x of Pillow in two processes ({result['worst']}–{result['best']} "
+              f"over {options.rounds} rounds; {result['ours']} against {result['pillow']} images/s)")
     if options.json:
         with open(options.json, "w") as file:
             json.dump(results, file, indent=1)

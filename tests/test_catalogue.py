@@ -44,6 +44,13 @@ def test_filters_and_names():
         find_proof("S002" if "S002" not in PROOFS else "S001")
 
 
+def test_prove_takes_so_many_seeds(monkeypatch):
+    monkeypatch.setattr(catalogue, "run_proof", lambda proof, *, seeds, say: (proof.id, seeds))
+    registered = find_proof("S378").seeds
+    assert catalogue.prove("s378") == ("S378", registered) and catalogue.prove("S378", seeds=2) == ("S378", registered[:2])
+    assert catalogue.prove("S378", seeds=7) == ("S378", (*registered, 5, 6))
+
+
 def test_json_rows_have_what_the_command_line_promises():
     row = find_system("S378").to_json()
     assert {"id", "title", "area", "state", "data", "result"} <= set(row) and json.loads(json.dumps(row)) == row

@@ -89,7 +89,8 @@ def test_three_dimensions_are_told_apart_aloud():
     assert image.modality == "image" and "if they are series, pass layout" in image.facts.notes[0]
     assert series.modality == "series" and "if they are images, pass layout=NHW" in series.facts.notes[0]
     assert open_source(square, layout="NCT").modality == "series" and open_source(oblong, layout="NHW").modality == "image"
-    assert open_source(pixels(4, 3, 9)).modality == "image" and open_source(pixels(4, 3, 9), modality="series").modality == "series"
+    assert open_source(pixels(4, 3, 9)).modality == "image"
+    assert open_source(pixels(4, 3, 9), modality="series").modality == "series"
 
 
 @pytest.mark.parametrize("data, said", [
@@ -141,7 +142,8 @@ def test_dicts_and_npz_bring_labels_and_groups(tmp_path):
 
 
 def test_npz_parts(tmp_path):
-    np.savez(tmp_path / "d.npz", X_train=np.random.rand(5, 2, 9), y_train=np.arange(5) % 2, X_test=np.random.rand(3, 2, 9), y_test=np.arange(3) % 2)
+    np.savez(tmp_path / "d.npz", X_train=np.random.rand(5, 2, 9), y_train=np.arange(5) % 2,
+             X_test=np.random.rand(3, 2, 9), y_test=np.arange(3) % 2)
     assert len(open_source(f"{tmp_path}/d.npz::train")) == 5
     test = open_source(f"{tmp_path}/d.npz::test")
     assert test.labels.tolist() == [0, 1, 0] and test.modality == "series"
@@ -343,7 +345,8 @@ def test_folders_archives_and_parquet_of_images(tmp_path):
     with pytest.raises(DataError, match="There is no .*7.png"):
         open_source([tmp_path / "photos" / "cat" / "7.png"])
     part = ["a", "b"] * 3
-    pq.write_table(pa.table({"image": blobs, "label": [0, 1, 0, 1, 0, 1], "who": [1, 1, 2, 2, 3, 3], "split": part}), tmp_path / "i.parquet")
+    table = pa.table({"image": blobs, "label": [0, 1, 0, 1, 0, 1], "who": [1, 1, 2, 2, 3, 3], "split": part})
+    pq.write_table(table, tmp_path / "i.parquet")
     images = open_source(tmp_path / "i.parquet", target="label", group="who")
     assert images.labels.tolist() == [0, 1] * 3 and images.groups.tolist() == [0, 0, 1, 1, 2, 2]
     half = open_source(f"{tmp_path}/i.parquet::split=b", target="label")
@@ -355,12 +358,24 @@ def test_folders_archives_and_parquet_of_images(tmp_path):
         open_source(tmp_path / "i.parquet", target="lable")
 
 
+def test_embedded_data_sets():
+    embedded = pytest.importorskip("selftaught.sources.embedded")
+    for name in embedded.embedded_names():
+        data, source = embedded.load_embedded(name), open_source(f"embedded:{name}")
+        assert source.modality == data["modality"] and len(source) == len(data["x"]) and source.classes == list(data["classes"])
+        assert source.labels.tolist() == data["y"].tolist() and (source.groups is not None) == ("group" in data)
+    with pytest.raises(OptionError, match="Did you mean"):
+        open_source("embedded:" + embedded.embedded_names()[0] + "s")
+
+
 def test_huggingface_data_sets():
     datasets = pytest.importorskip("datasets", reason="the datasets library is not installed")
     features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog"])})
-    data = datasets.Dataset.from_dict({"image": [Image.fromarray(p) for p in pixels(4, 8, 6, 3)], "label": [1, 0, 1, 1]}, features=features)
+    pictures = [Image.fromarray(p) for p in pixels(4, 8, 6, 3)]
+    data = datasets.Dataset.from_dict({"image": pictures, "label": [1, 0, 1, 1]}, features=features)
     source = open_source(data, target="label")
-    assert source.read(0)["x"].shape == (3, 8, 8) and source.labels.tolist() == [1, 0, 1, 1] and source.classes == ["cat", "dog"]
+    assert source.read(0)["x"].shape == (3, 8, 8) and source.labels.tolist() == [1, 0, 1, 1]
+    assert source.classes == ["cat", "dog"]
     assert open_source(data).labels is None and "'label' holds labels" in open_source(data).facts.notes[0]
     table = open_source(datasets.Dataset.from_dict({"a": [1.5, 2.0, 3.0], "b": ["u", "v", "u"]}).select([2, 1]), least=2)
     assert table.modality == "table" and table.facts.shape == (2,) and table.read(0)["numeric"].tolist() == [3.0]

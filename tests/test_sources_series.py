@@ -17,10 +17,12 @@ def waves(*shape, seed=0):
 def test_equal_lengths_come_out_as_one_array():
     x = waves(6, 3, 20)
     source = open_source({"x": x, "y": np.arange(6) % 2}, layout="NCT")
-    assert source.facts.shape == (3, 20) and source.facts.lengths is None and source.labels.tolist() == [0, 1] * 3
+    assert source.facts.shape == (3, 20) and source.facts.lengths is None
+    assert source.labels.tolist() == [0, 1] * 3
     items = source.take(np.array([4, 1]))["x"]
     assert items.dtype == np.float32 and (items == x[[4, 1]].astype(np.float32)).all()
-    assert (source.read(4)["x"] == items[0]).all() and "read as NCT: 6 series of 3 channels and 20 steps" in source.facts.notes[-1]
+    assert (source.read(4)["x"] == items[0]).all()
+    assert "read as NCT: 6 series of 3 channels and 20 steps" in source.facts.notes[-1]
 
 
 def test_channels_last():
@@ -66,7 +68,8 @@ def test_silent_channels_are_left_out_and_aligned():
 def test_varying_lengths_from_rows_and_from_lists(tmp_path):
     lengths = [4, 9, 6]
     series = [waves(2, n, seed=n) for n in lengths]
-    np.savez(tmp_path / "v.npz", x=np.concatenate([s.T for s in series]), ptr=np.cumsum([0, *lengths]), y=[1, 0, 1], group=[0, 0, 1])
+    rows, ptr = np.concatenate([s.T for s in series]), np.cumsum([0, *lengths])
+    np.savez(tmp_path / "v.npz", x=rows, ptr=ptr, y=[1, 0, 1], group=[0, 0, 1])
     for source in (open_source(tmp_path / "v.npz"), open_source(series), open_source({"x": series, "y": np.array([1, 0, 1])}),
                    open_source([s.T for s in series], layout="NTC"), open_source(np.array([*series, None], dtype=object)[:3])):
         assert source.facts.shape == (2, 9) and source.facts.lengths == (4, 9) and len(source) == 3
@@ -74,7 +77,8 @@ def test_varying_lengths_from_rows_and_from_lists(tmp_path):
         assert items.dtype == object and [i.shape for i in items] == [(2, 9), (2, 4)]
         assert all((item == s.astype(np.float32)).all() for item, s in zip(items, (series[1], series[0])))
         assert all(item.flags.c_contiguous for item in items)
-    assert open_source(tmp_path / "v.npz").labels.tolist() == [1, 0, 1] and open_source(tmp_path / "v.npz").groups.tolist() == [0, 0, 1]
+    named = open_source(tmp_path / "v.npz")
+    assert named.labels.tolist() == [1, 0, 1] and named.groups.tolist() == [0, 0, 1]
     assert open_source([s[0] for s in series]).facts.shape == (1, 9)
     told = open_source([s.T for s in series])
     assert told.facts.shape == (2, 9) and any("[T, C] each" in n for n in told.facts.notes)
@@ -120,6 +124,13 @@ def test_layouts_that_do_not_fit():
         open_source(np.full((3, 2, 9), "a"), layout="NCT")
 
 
+def test_lists_that_do_not_fit_their_layout():
+    with pytest.raises(DataError, match=r"series 1 \(5, 3\); all series need the same channels"):
+        open_source([waves(5, 2), waves(5, 3)], layout="NTC")
+    with pytest.raises(DataError, match="all series need the same channels"):
+        open_source([waves(5, 2), waves(6, 2)], layout="NCT")
+
+
 def test_a_folder_of_series(tmp_path):
     for i in range(4):
         folder = tmp_path / "s" / ("walk" if i % 2 else "run")
@@ -145,6 +156,7 @@ def test_real_series_of_varying_length():
         pytest.skip("SELFTAUGHT_DATA is not set")
     folder = Path(os.environ["SELFTAUGHT_DATA"]) / "timeseries"
     source = open_source(folder / "indoor_movement_varlen.npz")
-    assert len(source) == 314 and source.facts.shape[0] == 4 and source.groups is not None and np.bincount(source.labels).tolist() == [158, 156]
+    assert len(source) == 314 and source.facts.shape[0] == 4
+    assert source.groups is not None and np.bincount(source.labels).tolist() == [156, 158]
     motions = open_source(f"{folder}/BasicMotions.npz::train")
     assert motions.facts.shape == (6, 100) and motions.classes == ["Badminton", "Running", "Standing", "Walking"]

@@ -22,6 +22,10 @@ def said(source):
     return "\n".join(source.facts.notes)
 
 
+def described(source):
+    return [(c.name, c.kind, c.categories) for c in source.facts.columns]
+
+
 def rows(count=40):
     """A frame with a column of every kind that is kept: number, integer, truth value, date, category."""
     rng = np.random.default_rng(0)
@@ -65,10 +69,10 @@ def test_every_container_reads_alike(tmp_path):
         file.write(as_csv(columns))
     reference = open_source(table)
     frame = pd.DataFrame(columns)
-    for data in (tmp_path / "t.parquet", tmp_path / "t.csv.gz", frame, frame.astype({"city": "category"}), table.to_batches()[0]):
+    words = frame.astype({"city": "category"})
+    for data in (tmp_path / "t.parquet", tmp_path / "t.csv.gz", frame, words, table.to_batches()[0]):
         source = open_source(data)
-        assert [(c.name, c.kind, c.categories) for c in source.facts.columns] == [
-            (c.name, c.kind, c.categories) for c in reference.facts.columns]
+        assert described(source) == described(reference)
         a, b = source.take(np.arange(40)), reference.take(np.arange(40))
         assert np.allclose(a["numeric"], b["numeric"], rtol=1e-6) and (a["codes"] == b["codes"]).all()
 
@@ -88,7 +92,7 @@ def test_infinite_and_mixed_values_are_named_by_column_and_row():
     columns = {"a": [1.0, 2.0, np.inf, 4.0] * 10, "b": ["1", "2", "3", "x7"] * 10, "c": [1e300, 1.0, 2.0, 3.0] * 10}
     source = open_source(pa.table(columns))
     assert "column 'a' has 10 infinite values, the first in row 2" in said(source)
-    assert "column 'b' holds numbers and 1 other values, the first 'x7' in row 3" not in said(source)  # a quarter of the rows
+    assert "column 'b' holds numbers and 1 other values" not in said(source)  # a quarter of the rows
     assert [c.kind for c in source.facts.columns] == ["numeric", "numeric", "categorical"]
     numeric = source.take(np.arange(4))["numeric"]
     assert np.isnan(numeric[2, 0]) and np.isnan(numeric[0, 1]) and np.isfinite(numeric[1]).all()
@@ -117,11 +121,23 @@ def test_columns_that_say_nothing_are_left_out_by_name():
         "note": [f"free text {i}" for i in range(n)], "many": [f"w{i // 1.5:.0f}" for i in range(n)],
         "nested": [[1, 2]] * n, "split": ["train", "test"] * 30}))
     assert [c.name for c in source.facts.columns] == ["keep", "kind"]
-    for name, why in [("empty", "holds no value"), ("blank", "holds no value"), ("same", "one value only"), ("word", "one value only"),
-                      ("count", "counts the rows"), ("patientId", "pass it as --group"), ("order_id", "an id"),
-                      ("note", "another text in every row"), ("many", "different texts in 60 rows"), ("nested", "cannot read"),
-                      ("split", "::split=test")]:
+    for name, why in [("empty", "holds no value"), ("blank", "holds no value"), ("same", "one value only"),
+                      ("word", "one value only"), ("count", "counts the rows"), ("patientId", "pass it as --group"),
+                      ("order_id", "an id"), ("note", "another text in every row"), ("many", "different texts in 60 rows"),
+                      ("nested", "cannot read"), ("split", "::split=test")]:
         assert any(note.startswith(f"column '{name}' is left out: it ") and why in note for note in source.facts.notes), name
+
+
+def test_very_many_texts_are_left_out_but_serve_as_groups():
+    words = [f"w{i % 2500}" for i in range(5000)]
+    table = pa.table({"a": np.random.default_rng(0).normal(size=5000), "words": words, "own": [f"u{i}" for i in range(5000)],
+                      "number": [f"{i / 7:.6f}" for i in range(5000)]})
+    source = open_source(table)
+    assert [c.name for c in source.facts.columns] == ["a", "number"]
+    assert "'words' is left out: it holds 2500 different texts in 5000 rows" in said(source)
+    assert "'own' is left out" in said(source)
+    grouped = open_source(table, group="words")
+    assert grouped.groups[7] == grouped.groups[2507] and len(np.unique(grouped.groups)) == 2500
 
 
 def test_names_that_only_look_like_ids_are_kept():
@@ -134,7 +150,8 @@ def test_names_that_only_look_like_ids_are_kept():
 def test_label_like_columns_are_pointed_out():
     n = 40
     rng = np.random.default_rng(0)
-    table = pa.table({"income": ["low", "high"] * 20, "a": rng.normal(size=n), "b": rng.integers(0, 900, n), "last": ["p", "q"] * 20})
+    table = pa.table({"income": ["low", "high"] * 20, "a": rng.normal(size=n), "b": rng.integers(0, 900, n),
+                      "last": ["p", "q"] * 20})
     told = said(open_source(table))
     assert "column 'income' looks like a label: pass --target income" in told and "'last' looks like a label" in told
     assert "'b' looks" not in told and "looks like a label" not in said(open_source(table, target="last"))
@@ -146,10 +163,12 @@ def test_targets_and_groups_leave_the_input():
     table = pa.table({**{k: pa.array(v) for k, v in columns.items()}, "who": np.arange(40) // 4})
     source = open_source(table, target="city", group="who")
     assert source.classes == ["Bern", "Oslo", "Rome"] and source.facts.classes == 3 and source.labels.dtype == np.int64
-    assert [source.classes[i] for i in source.labels] == columns["city"].tolist() and source.groups.tolist() == (np.arange(40) // 4).tolist()
+    assert [source.classes[i] for i in source.labels] == columns["city"].tolist()
+    assert source.groups.tolist() == (np.arange(40) // 4).tolist()
     assert {c.name for c in source.facts.columns} == {"height", "age", "smokes", "born"}
     regression = open_source(table, target="height")
-    assert regression.classes is None and regression.facts.classes is None and np.allclose(regression.labels, columns["height"], atol=1e-6)
+    assert regression.classes is None and regression.facts.classes is None
+    assert np.allclose(regression.labels, columns["height"], atol=1e-6)
     assert open_source(table, target="smokes").classes == ["false", "true"]
     assert open_source(table, target="age").classes == [str(a) for a in sorted(set(columns["age"].tolist()))]
     with pytest.raises(OptionError, match="named 'citty'. Did you mean 'city'"):
@@ -163,32 +182,41 @@ def test_targets_and_groups_leave_the_input():
 
 
 def test_missing_targets_are_unlabelled():
-    source = open_source(pa.table({"a": np.random.rand(30), "t": ["u", None, "v"] * 10, "n": pa.array([1, None, 0] * 10)}), target="t")
-    assert source.labels[:3].tolist() == [0, -1, 1]
-    numbers = open_source(pa.table({"a": np.random.rand(30), "n": pa.array([1, None, 0] * 10)}), target="n")
+    table = pa.table({"a": np.random.rand(30), "t": ["u", None, "v"] * 10, "n": pa.array([1, None, 0] * 10)})
+    assert open_source(table, target="t").labels[:3].tolist() == [0, -1, 1]
+    numbers = open_source(table, target="n")
     assert numbers.labels[:3].tolist() == [1, -1, 0] and numbers.classes == ["0", "1"]
 
 
 def test_a_test_table_is_read_as_the_training_table_was():
-    train = open_source(pa.table({"a": np.random.rand(30), "c": ["x", "y", "z"] * 10, "f": [True, False] * 15, "d": ["2020-01-01", "2020-01-02"] * 15}))
-    other = pa.table({"extra": [1.0, 2.0, 4.0], "d": ["2020-01-05", None, "2020-01-09"], "c": ["z", "new", "x"], "a": ["1.5", "?", "2"], "f": [1, 0, 1]})
+    train = open_source(pa.table({"a": np.random.rand(30), "c": ["x", "y", "z"] * 10, "f": [True, False] * 15,
+                                  "d": ["2020-01-01", "2020-01-02"] * 15}))
+    other = pa.table({"extra": [1.0, 2.0, 4.0], "d": ["2020-01-05", None, "2020-01-09"], "c": ["z", "new", "x"],
+                      "a": ["1.5", "?", "2"], "f": [1, 0, 1]})
     aligned = open_source(other).align(train.facts.columns)
-    assert [(c.name, c.kind, c.categories) for c in aligned.facts.columns] == [(c.name, c.kind, c.categories) for c in train.facts.columns]
+    assert described(aligned) == described(train)
     items = aligned.take(np.arange(3))
-    assert items["codes"][:, 0].tolist() == [2, -1, 0] and "'c' has 1 categories that training had not ('new', 1 rows)" in said(aligned)
-    assert np.array_equal(items["numeric"], np.array([[1.5, 1, 18266], [np.nan, 0, np.nan], [2, 1, 18270]], np.float32), equal_nan=True)
+    assert items["codes"][:, 0].tolist() == [2, -1, 0]
+    assert "'c' has 1 categories that training had not ('new', 1 rows)" in said(aligned)
+    expected = np.array([[1.5, 1, 18266], [np.nan, 0, np.nan], [2, 1, 18270]], np.float32)
+    assert np.array_equal(items["numeric"], expected, equal_nan=True)
+    assert aligned.align(train.facts.columns) is aligned and train.align(train.facts.columns) is train
+    with pytest.raises(DataError, match="trained with column 'f' as an input"):
+        open_source(other, target="f").align(train.facts.columns)
     single = open_source(other.slice(0, 1), least=1).align(train.facts.columns)
     assert single.read(0)["codes"].tolist() == [2] and len(single) == 1
     with pytest.raises(DataError, match="no column in table .* named 'c'"):
         open_source(other.drop_columns(["c"])).align(train.facts.columns)
     with pytest.raises(DataError, match="Column 'd' of table is categorical, but was date"):
         open_source(pa.table({**{n: other[n] for n in "acf"}, "d": ["soon", "late", "soon"]})).align(train.facts.columns)
-    numbers = open_source(pa.table({"a": [1.0, 2, 3], "c": [1, 2, 1]})).align(open_source(pa.table({"a": [1.0, 2, 5], "c": ["1", "b", "b"]})).facts.columns)
+    words = open_source(pa.table({"a": [1.0, 2, 5], "c": ["1", "b", "b"]}))
+    numbers = open_source(pa.table({"a": [1.0, 2, 3], "c": [1, 2, 1]})).align(words.facts.columns)
     assert numbers.take(np.arange(3))["codes"][:, 0].tolist() == [0, -1, 0]  # categories that are integers in the test file
 
 
 def test_rows_are_chosen_by_a_column(tmp_path):
-    table = pa.table({"a": np.random.rand(30), "b": np.random.rand(30), "split": ["train", "train", "test"] * 10, "year": [1, 2, 3] * 10})
+    table = pa.table({"a": np.random.rand(30), "b": np.random.rand(30), "split": ["train", "train", "test"] * 10,
+                      "year": [1, 2, 3] * 10})
     pq.write_table(table, tmp_path / "t.parquet")
     source = open_source(f"{tmp_path}/t.parquet::split=test")
     assert len(source) == 10 and "split" not in {c.name for c in source.facts.columns}
@@ -296,6 +324,6 @@ def test_real_adult_census():
     train = open_source(f"{path}::split=train", target="income")
     test = open_source(f"{path}::split=test", target="income").align(train.facts.columns)
     assert (len(train), len(test)) == (32561, 16281) and train.facts.shape == (14,) and train.facts.classes == 2
-    assert [(c.name, c.categories) for c in test.facts.columns] == [(c.name, c.categories) for c in train.facts.columns]
+    assert described(test) == described(train)
     assert int((train.labels == 1).sum() + (test.labels == 1).sum()) == 11687
     assert "column 'income' looks like a label" in said(open_source(path))

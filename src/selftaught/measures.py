@@ -23,7 +23,7 @@ def _at_least_float32(z: Tensor) -> Tensor:
 
 
 def _gram(z: Tensor, block: int = 4096) -> Tensor:
-    """`z zᵀ` or `zᵀ z` in float64, whichever is smaller; the tall one in blocks of rows, so that no float64 copy of z is made."""
+    """`z zᵀ` or `zᵀ z` in float64, whichever is smaller; the latter in blocks of rows: no float64 copy of z is made."""
     dtype = _exact(z.device)
     if len(z) <= z.shape[1]:
         z = z.to(dtype)
@@ -76,7 +76,7 @@ def rank_me(z: Tensor, eps: float = 1e-7) -> Tensor:
 
 @torch.no_grad()
 def spread(z: Tensor) -> Tensor:
-    """Standard deviation of the unit rows, averaged over the dimensions, times √D: 1 isotropic, 0 collapsed (Chen & He, 2021)."""
+    """Standard deviation of the unit rows, mean over dimensions, times √D: 1 isotropic, 0 collapsed (Chen & He, 2021)."""
     unit = F.normalize(_at_least_float32(z), dim=1)
     return unit.std(0, correction=0).mean() * z.shape[1] ** 0.5
 
@@ -122,7 +122,7 @@ def power_law_exponent(spectrum: Tensor, *, first: int = 11, last: int = 100) ->
 
 
 def alpha_req(z: Tensor, *, first: int = 11, last: int = 100) -> Tensor:
-    """α-ReQ (Agrawal et al., 2022): power-law exponent of the covariance's eigenvalues, see `power_law_exponent`; near 1 is best."""
+    """α-ReQ (Agrawal et al., 2022): `power_law_exponent` of the eigenvalues of the covariance; near 1 is best."""
     return power_law_exponent(covariance_spectrum(z), first=first, last=last)
 
 

@@ -12,7 +12,6 @@ import torch
 from torch import nn
 
 from .contracts import (
-    FREE,
     GROUPS,
     KEYS,
     DataError,
@@ -32,6 +31,7 @@ from .methods import Method
 from .modalities import Preprocessing, find_modality
 from .sources import Loader, Quarantine
 from .training import Settings, Stream, duration, native_bfloat16, resolve_device
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -61,7 +61,7 @@ class Plan:
         found = f"{self.facts.samples:,} items of {self.facts.modality}, each {' × '.join(map(str, self.facts.shape))}"
         lines = [f"data         {found}", *(f"             note: {note}" for note in self.facts.notes)]
         for key, choice in self.choices.items():
-            if choice.reason and key not in ("track", "stop_on_collapse", "minutes"):
+            if choice.reason and "." not in key:
                 who = "" if choice.by == "plan" else f" [{choice.by}]"
                 lines.append(f"{key:<12} {_shown(choice.value)}{who}: {choice.reason}")
         for group, options in self.nested.items():
@@ -220,7 +220,7 @@ class Planner:
             return
         large = len(facts.shape) == 3 and facts.shape[-1] > 96
         default = "resnet18" if large else modality.default_backbone
-        self.choose("backbone", default, f"{facts.shape[-1]} px need depth" if large else f"small {facts.modality} learn fast on it")
+        self.choose("backbone", default, f"{facts.shape[-1]} px need depth" if large else f"fast, and enough for small {facts.modality} data")
 
     def _sizes(self, method: type[Method]) -> None:
         n = self.facts.samples
@@ -228,13 +228,14 @@ class Planner:
         self.choose("batch_size", batch, "256 suits most methods" if batch == 256 else f"{n} items give few larger batches")
         if not 1 <= self["batch_size"] <= n:
             raise OptionError(f"batch_size={self['batch_size']} does not fit: there are {n} items.")
+        own_optimiser = "optimizer" in self.nested["training"]
         wide = self.module is not None or str(self["backbone"]).startswith(("resnet50", "vit_base", "timm:", "hf:"))
         for key, value in () if wide else method.small.items():
             group, _, name = key.rpartition(".")
             group = group or "method"
             if name == "lr" and "lr" in self.given or name in self.nested[group]:
                 continue
-            if group == "training" and "optimizer" in self.nested["training"] and name in ("lr", "weight_decay"):
+            if group == "training" and own_optimiser and name in ("lr", "weight_decay"):
                 continue  # the user's optimiser takes the user's or the paper's rates
             self.nested[group][name] = value
             self.choices[f"{group}.{name}"] = Choice(value, "recipe", "fits a small network and a short run; the paper's is larger")

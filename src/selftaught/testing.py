@@ -24,8 +24,7 @@ from .contracts import Batch, Draws, NotApplicable, Source, find, names
 from .encoder import Encoder
 from .evaluation import knn
 from .methods import Method
-from .modalities import find_modality
-from .networks import Teacher, estimate_batch_norm
+from .networks import Teacher
 from .plan import Plan, make_plan
 from .sources import open_source
 from .training import Outcome, RunFolder, Settings, fit
@@ -422,5 +421,5 @@ def conformance(path: Path) -> bool:
 if __name__ == "__main__":
     import sys
 
-    torch.set_num_threads(max(1, math.ceil((os.cpu_count() or 2))))
+    torch.set_num_threads(max(1, math.ceil(os.cpu_count() or 2)))
     sys.exit(0 if conformance(Path("docs/CONFORMANCE.md")) else 1)

@@ -1,0 +1,20 @@
+"""Measuring embeddings: functions on arrays (NumPy or torch) alone, each number with an interval. Trains no network."""
+
+from .budgets import budget_count, budget_indices, label_budgets
+from .clustering import cluster_scores, clustering
+from .intervals import Difference, bootstrap, paired_difference, spearman, t_quantile, wilson
+from .knn import knn
+from .linear import linear_probe
+from .metrics import auc
+from .neighbours import neighbours
+from .overlap import Overlap, near_duplicates, overlap
+from .rank import label_free
+from .retrieval import retrieval
+from .score import Interval, Score
+from .splits import fold_ids, split_indices
+
+__all__ = [
+    "Difference", "Interval", "Overlap", "Score", "auc", "bootstrap", "budget_count", "budget_indices", "cluster_scores",
+    "clustering", "fold_ids", "knn", "label_budgets", "label_free", "linear_probe", "near_duplicates", "neighbours", "overlap",
+    "paired_difference", "retrieval", "spearman", "split_indices", "t_quantile", "wilson",
+]

@@ -27,9 +27,9 @@ def as_features(x: Any, name: str) -> Tensor:
     """
     tensor = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.ascontiguousarray(x))
     if tensor.ndim < 2:
-        raise DataError(f"{name} has shape {tuple(tensor.shape)}, but features are rows of numbers [N, D]: give one row an item.")
+        raise DataError(f"{name} has shape {tuple(tensor.shape)}, but features are [N, D]: give one row an item.")
     if tensor.shape[0] == 0 or tensor.flatten(1).shape[1] == 0:
-        raise DataError(f"{name} is empty (shape {tuple(tensor.shape)}), so there is nothing to measure: give at least one row.")
+        raise DataError(f"{name} is empty (shape {tuple(tensor.shape)}), so nothing can be measured: give at least one row.")
     tensor = tensor.flatten(1) if tensor.is_floating_point() else tensor.flatten(1).float()
     for start in range(0, len(tensor), 16384):  # in parts: no second array of N × D
         finite = torch.isfinite(tensor[start : start + 16384]).all(1)
@@ -118,7 +118,7 @@ def check_task(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, groups: 
         notes.append(f"{len(shared)} groups have rows in train and in test: the score is optimistic")
     test_x = test_x.to(train_x.device)
     if is_regression(train_y) != is_regression(test_y):
-        raise DataError(f"train labels are {train_y.dtype} and test labels {test_y.dtype}: give both as numbers or both as classes.")
+        raise DataError(f"train labels are {train_y.dtype} and test labels {test_y.dtype}: give two of a kind.")
     if is_regression(train_y):
         train_y, test_y = train_y.astype(np.float64), test_y.astype(np.float64)
         if not (np.isfinite(train_y).all() and np.isfinite(test_y).all()):
@@ -126,10 +126,10 @@ def check_task(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, groups: 
         return Task(train_x, train_y, test_x, test_y, None, groups, test_groups, notes)
     classes, codes = np.unique(train_y, return_inverse=True)
     if len(classes) < 2:
-        raise DataError(f"train has the single class {classes[0]!s}: nothing can be told apart, so give rows of at least two classes.")
+        raise DataError(f"train has the single class {classes[0]!s}, so nothing can be told apart: give rows of two classes.")
     unseen = np.setdiff1d(test_y, classes)
     if unseen.size:
-        raise DataError(f"test has classes that train never shows ({_some(unseen)}): add rows of them to train or leave them out.")
+        raise DataError(f"test has classes that train never shows ({_some(unseen)}): add such rows or leave these out.")
     return Task(train_x, codes.astype(np.int64), test_x, np.searchsorted(classes, test_y), classes, groups, test_groups, notes)
 
 

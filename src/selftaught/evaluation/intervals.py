@@ -120,9 +120,9 @@ class Difference:
 def _paired(a: Any, b: Any, least: int, what: str) -> tuple[np.ndarray, np.ndarray]:
     a, b = to_numpy(a).astype(np.float64), to_numpy(b).astype(np.float64)
     if a.ndim != 1 or a.shape != b.shape:
-        raise DataError(f"{what} pairs values one by one, but got shapes {a.shape} and {b.shape}: give both sides the same seeds.")
+        raise DataError(f"{what} pairs values, but got shapes {a.shape} and {b.shape}: give both sides the same seeds.")
     if len(a) < least or not np.isfinite(a - b).all():
-        raise DataError(f"{what} needs at least {least} finite pairs, got {len(a)}: run more seeds or leave failed ones out by name.")
+        raise DataError(f"{what} needs at least {least} finite pairs, got {len(a)}: run more seeds or drop failed ones.")
     return a, b
 
 

@@ -33,7 +33,8 @@ def knn(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, k: int = 20, te
 
 
 @torch.no_grad()
-def knn_outcome(task: Task, *, k: int = 20, temperature: float = 0.07, weighted: bool = True, metric: Metric = "cosine") -> Outcome:
+def knn_outcome(task: Task, *, k: int = 20, temperature: float = 0.07, weighted: bool = True,
+                metric: Metric = "cosine") -> Outcome:  # fmt: skip
     """Predictions of the test rows, judged. The settings used are in its detail."""
     if temperature <= 0:
         raise OptionError(f"temperature={temperature} must be above 0: it divides the similarity (0.07 is usual).")

@@ -53,7 +53,8 @@ def judge(task: Task, predicted: np.ndarray, positive: np.ndarray | None = None)
 def _judge_numbers(y: np.ndarray, predicted: np.ndarray) -> Outcome:
     residual, centred = predicted - y, y - y.mean()
     values = np.stack([residual**2, centred, centred**2], 1)
-    return Outcome(values, r_squared, "r2", {"rmse": float(np.sqrt(values[:, 0].mean())), "mae": float(np.abs(residual).mean())})
+    detail = {"rmse": float(np.sqrt(values[:, 0].mean())), "mae": float(np.abs(residual).mean())}
+    return Outcome(values, r_squared, "r2", detail)
 
 
 def r_squared(means: np.ndarray) -> np.ndarray:

@@ -17,9 +17,13 @@ _METRICS = ("cosine", "euclidean")
 _BLOCK = (1024, 16384)  # queries × references compared at a time: 64 MB
 
 
+def _precision(x: Tensor) -> torch.dtype:
+    return torch.promote_types(x.dtype, torch.float32)
+
+
 def prepared(x: Tensor, metric: Metric) -> Tensor:
     """A block of rows in at least float32, of unit length for cosine."""
-    x = x if x.dtype == torch.float64 else x.float()
+    x = x.to(_precision(x))
     return F.normalize(x, dim=1) if metric == "cosine" else x
 
 
@@ -32,26 +36,33 @@ def search(query: Tensor, reference: Tensor, k: int, metric: Metric = "cosine", 
     References run in the outer loop, so each block is prepared once; only the running k best of every query are kept.
     """
     rows, columns = block
-    scores, indices = [], []
-    for q in (prepared(part, metric) for part in query.split(rows)):
-        scores.append(q.new_full((len(q), 0), -torch.inf))
-        indices.append(torch.empty(len(q), 0, dtype=torch.int64, device=q.device))
+    parts = query.split(rows)
+    empty = torch.empty(0, dtype=_precision(query), device=query.device)
+    best = [(empty.new_empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64, device=q.device)) for q in parts]
+    buffer = empty.new_empty(min(rows, len(query)), min(k + columns, 2 * len(reference)))  # touched once, used throughout
     for start in range(0, len(reference), columns):
         r = prepared(reference[start : start + columns], metric)
         half_norms = None if metric == "cosine" else r.pow(2).sum(1).div_(2)
-        for i, part in enumerate(query.split(rows)):
-            q = prepared(part, metric)
-            similar = q @ r.T if half_norms is None else (q @ r.T).sub_(half_norms)  # [rows, columns]
+        for i, part in enumerate(parts):
+            score, index = best[i]
+            found = score.shape[1]
+            scores = buffer[: len(part), : found + len(r)]
+            scores[:, :found] = score  # the best so far stand first, which makes the selection short
+            similar = torch.mm(prepared(part, metric), r.T, out=scores[:, found:])
+            if half_norms is not None:
+                similar.sub_(half_norms)
             if skip_self:
-                own = torch.arange(i * rows, i * rows + len(q), device=q.device) - start
-                similar.masked_fill_(own[:, None] == torch.arange(len(r), device=q.device), -torch.inf)
-            best, place = similar.topk(min(k, len(r)), sorted=False)
-            best, order = torch.cat([scores[i], best], 1).topk(min(k, scores[i].shape[1] + best.shape[1]))
-            indices[i] = torch.cat([indices[i], place + start], 1).gather(1, order)
-            scores[i] = best
-    score, index = torch.cat(scores), torch.cat(indices)
+                own = torch.arange(i * rows, i * rows + len(part), device=r.device) - start
+                similar.masked_fill_(own[:, None] == torch.arange(len(r), device=r.device), -torch.inf)
+            score, place = scores.topk(min(k, scores.shape[1]), sorted=start + columns >= len(reference))
+            if found:
+                old = index.gather(1, place.clamp_max(found - 1))
+                best[i] = score, torch.where(place < found, old, place - found + start)
+            else:
+                best[i] = score, place + start
+    score, index = (torch.cat(list(column)) for column in zip(*best))
     if metric == "euclidean":
-        score = score - torch.cat([prepared(p, metric).pow(2).sum(1).div_(2) for p in query.split(rows)])[:, None]
+        score = score - torch.cat([prepared(p, metric).pow(2).sum(1).div_(2) for p in parts])[:, None]
     return score, index
 
 
@@ -80,7 +91,7 @@ def neighbours(query: Any, reference: Any, k: int, *, metric: Metric = "cosine",
 def checked_k(k: int, available: int) -> int:
     """k cut to what is there; k < 1 is an OptionError."""
     if k < 1 or available < 1:
-        raise OptionError(f"k = {k} neighbours of {available} rows cannot be found: k counts from 1, and there must be other rows.")
+        raise OptionError(f"k = {k} neighbours among {available} rows cannot be found: k counts from 1 and needs rows.")
     return min(k, available)
 
 
@@ -88,7 +99,7 @@ def _faiss(query: Tensor, reference: Tensor, k: int, metric: Metric, skip_self: 
     try:
         import faiss
     except ImportError:
-        raise OptionError("backend='faiss' needs the package faiss-cpu: pip install 'selftaught[ann]', or use backend='torch'.") from None
+        raise OptionError("backend='faiss' needs faiss-cpu: pip install 'selftaught[ann]', or use backend='torch'.") from None
     q, r = (prepared(x, metric).float().cpu().numpy() for x in (query, reference))
     index = faiss.IndexFlatIP(r.shape[1]) if metric == "cosine" else faiss.IndexFlatL2(r.shape[1])
     index.add(r)

@@ -26,14 +26,14 @@ def stratified_order(codes: np.ndarray | None, n: int, rng: np.random.Generator)
     return shuffled[np.argsort(place[shuffled], kind="stable")]
 
 
-def _codes(y: Any) -> np.ndarray | None:
+def class_codes(y: Any) -> np.ndarray | None:
     """Class codes of y, or None where there is nothing to stratify by."""
     if y is None or is_regression(to_numpy(y)):
         return None
     return np.unique(to_numpy(y), return_inverse=True)[1]
 
 
-def _groups(groups: Any, n: int) -> tuple[np.ndarray, int]:
+def group_codes(groups: Any, n: int) -> tuple[np.ndarray, int]:
     ids = to_numpy(groups)
     if len(ids) != n:
         raise DataError(f"There are {n} rows but {len(ids)} groups: give exactly one group a row.")
@@ -64,8 +64,8 @@ def split_indices(n: int, y: Any = None, groups: Any = None, *, fractions: Seque
     if len(fractions) < 2 or min(fractions) <= 0 or abs(cuts[-1] - 1.0) > 1e-6:
         raise OptionError(f"fractions={tuple(fractions)} must be at least two positive numbers that add up to 1.")
     rng = np.random.default_rng(seed)
-    codes = _codes(y)
-    unit, count = (np.arange(n), n) if groups is None else _groups(groups, n)
+    codes = class_codes(y)
+    unit, count = (np.arange(n), n) if groups is None else group_codes(groups, n)
     if time is not None:
         moment = np.unique(to_numpy(time), return_inverse=True)[1]
         latest = np.zeros(count, dtype=np.int64)
@@ -81,7 +81,7 @@ def split_indices(n: int, y: Any = None, groups: Any = None, *, fractions: Seque
     parts = [np.flatnonzero(part_of[unit] == p) for p in range(len(fractions))]
     if any(len(p) == 0 for p in parts):
         what = "moments" if time is not None else "groups" if groups is not None else "rows"
-        raise DataError(f"{count} {what} cannot be split {tuple(fractions)}: a part would be empty, so give more {what} or larger parts.")
+        raise DataError(f"{count} {what} cannot be split {tuple(fractions)} without an empty part: give more {what}.")
     return parts
 
 
@@ -90,9 +90,9 @@ def fold_ids(y: Any, folds: int, *, n: int, groups: Any = None, seed: int = 0) -
 
     −1, never held out, for the only row (or only group) of a class: without it the class could not be learnt.
     """
-    rng, codes = np.random.default_rng(seed), _codes(y)
+    rng, codes = np.random.default_rng(seed), class_codes(y)
     if groups is not None:
-        group, count = _groups(groups, n)
+        group, count = group_codes(groups, n)
         return _deal(None if codes is None else majority(codes, group, count), count, folds, rng)[group]
     return _deal(codes, n, folds, rng)
 

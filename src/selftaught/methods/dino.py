@@ -31,13 +31,14 @@ class DINO(Method):
 
     def __init__(self, backbone: nn.Module, *, outputs: int = 65536, hidden: int = 2048, bottleneck: int = 256,
                  momentum: float = 0.996, temperature: float = 0.1, teacher_temperature: tuple[float, float] = (0.04, 0.07),
-                 temperature_epochs: float = 30.0, centre_momentum: float = 0.9):
+                 temperature_epochs: float = 30.0, centre_momentum: float = 0.9, norm: bool = False):
         """outputs: classes K of the head. hidden, bottleneck: widths within it. temperature: τ_s. teacher_temperature: τ_t at
-        first and after `temperature_epochs`."""
+        first and after `temperature_epochs`. norm: BatchNorm in the head."""
         super().__init__()
         self.temperature = temperature
         self.teacher_temperature = Linear(*teacher_temperature, epochs=temperature_epochs)
-        self.student = Embedder(backbone, DinoHead(backbone.width, outputs, hidden=hidden, bottleneck=bottleneck))
+        head = DinoHead(backbone.width, outputs, hidden=hidden, bottleneck=bottleneck, norm=norm)
+        self.student = Embedder(backbone, head)
         self.teacher = Teacher(self.student, momentum=Cosine(momentum, 1.0))
         self.centre = Centre(outputs, centre_momentum)
 

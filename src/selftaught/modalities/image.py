@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..contracts import (
     BadItem,
@@ -16,7 +16,6 @@ from ..contracts import (
     Clean,
     DataError,
     Draws,
-    Facts,
     MultiCrop,
     Need,
     NotApplicable,
@@ -25,7 +24,8 @@ from ..contracts import (
     Source,
     register,
 )
-from ..views.image import ImageSpec, ImageViews, read_options
+from ..views.image import ImageSpec, ImageViews
+from ..views.options import with_options
 from .base import Modality, Preprocessing, ViewMaker
 
 SMALL = 64  # pixels a side: up to here the settings of CIFAR's literature, above ImageNet's
@@ -79,14 +79,8 @@ class ImageModality(Modality):
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
         """`options`: any field of ImageSpec overrides it in every view, and `channels_last`."""
         channels_last = bool(options.pop("channels_last", False))
-        own = read_options(options)
-        specs = [replace(spec, **own) for spec in view_specs(need, preprocessing)]
+        specs = [with_options(spec, options, what="image view") for spec in view_specs(need, preprocessing)]
         return ImageViews(specs, preprocessing.statistics, channels_last=channels_last)
-
-    def backbone(self, facts: Facts, name: str | None = None, **options: Any) -> nn.Module:
-        from ..networks import build_backbone
-
-        return build_backbone(name or self.default_backbone, facts, **options)
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         """The clean view's pixels, normalised."""
@@ -94,7 +88,7 @@ class ImageModality(Modality):
         return self.views(Clean(), preprocessing)(batch, draws)[0].x.flatten(1)
 
     def picture(self, item: dict[str, np.ndarray], preprocessing: Preprocessing, *, side: int = 96) -> np.ndarray:
-        """uint8 [side·h/max, side·w/max, 3]: the whole image in its own aspect; grey repeated, the first three of many channels."""
+        """uint8, longer side `side`: the whole image in its own aspect; grey repeated, the first three of many channels."""
         from PIL import Image
 
         low, high = preprocessing.statistics["low"], preprocessing.statistics["high"]
@@ -104,8 +98,8 @@ class ImageModality(Modality):
         height, width = (int(v) for v in item.get("size", pixels.shape[:2]))
         longest = max(height, width)
         shape = (max(1, round(side * width / longest)), max(1, round(side * height / longest)))
-        small = longest < side  # pixels stay visible where a tiny image is enlarged
-        return np.asarray(Image.fromarray(pixels).resize(shape, Image.Resampling.NEAREST if small else Image.Resampling.BILINEAR))
+        law = Image.Resampling.NEAREST if longest < side else Image.Resampling.BILINEAR  # a tiny image shows its pixels
+        return np.asarray(Image.fromarray(pixels).resize(shape, law))
 
 
 def default_resolution(side: int) -> int:
@@ -115,8 +109,10 @@ def default_resolution(side: int) -> int:
 
 def _tensor(array: np.ndarray) -> Tensor:
     array = np.ascontiguousarray(array)
-    wider = {np.dtype(np.uint16): np.int32, np.dtype(np.uint32): np.int64, np.dtype(np.float64): np.float32}.get(array.dtype)
-    return torch.from_numpy(array.view(np.int64) if array.dtype == np.uint64 else array if wider is None else array.astype(wider))
+    if array.dtype == np.uint64:  # hashes: the same bits
+        return torch.from_numpy(array.view(np.int64))
+    wider = {np.dtype(np.uint16): np.int32, np.dtype(np.float64): np.float32}.get(array.dtype)
+    return torch.from_numpy(array if wider is None else array.astype(wider))
 
 
 def _slices(source: Source, sample: int) -> Iterator[np.ndarray]:
@@ -138,7 +134,7 @@ def _slices(source: Source, sample: int) -> Iterator[np.ndarray]:
 
 
 def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
-    """(mean, std, low, high, clamp), channels and bit depth, from at most `sample` items. Raises DataError if none can be read."""
+    """(mean, std, low, high, clamp), channels and bit depth, from at most `sample` items. DataError if none is readable."""
     count, total, square, low, high, kind = 0, 0.0, 0.0, np.inf, -np.inf, np.dtype(np.uint8)
     for x in _slices(source, sample):
         kind, values = x.dtype, x.astype(np.float64)
@@ -156,8 +152,8 @@ def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
     span = high - low if high > low else 1.0
     mean = total / count
     std = np.sqrt(np.maximum(square / count - mean**2, 0.0)) / span
-    statistics = {"mean": ((mean - low) / span).tolist(), "std": np.maximum(std, 1 / 255).tolist(), "low": low, "high": low + span,
-                  "clamp": kind.kind == "u"}
+    statistics = {"mean": ((mean - low) / span).tolist(), "std": np.maximum(std, 1 / 255).tolist(), "low": low,
+                  "high": low + span, "clamp": kind.kind == "u"}
     return statistics, len(mean), kind.itemsize * 8
 
 
@@ -178,8 +174,8 @@ def view_specs(need: Need, preprocessing: Preprocessing) -> list[ImageSpec]:
 
 
 def _plain(base: ImageSpec) -> ImageSpec:
-    """Images that are no photographs (characters, scans, many bands): they are turned a little, keep most of their area and, when
-    small, get noise; their brightness and contrast vary, they have no hue. Holds for all needs but clean and weak."""
+    """Images that are no photographs (characters, scans, many bands), for all needs but clean and weak: turned a little, most
+    of the area kept, brightness and contrast varied, noise where small; hue and grey mean nothing here."""
     small = base.size <= SMALL
     return replace(base, scale=(0.3, 1.0), rotate=15.0, jitter=0.8, noise=0.05 if small else 0.0)
 
@@ -195,8 +191,8 @@ def _single(need: Single, base: ImageSpec, photo: bool) -> ImageSpec:
 
 
 def _sides(asymmetric: bool, base: ImageSpec, photo: bool) -> list[ImageSpec]:
-    """SimCLR's view twice (Chen et al., 2020: strength 1, or one half without blur for small images), or BYOL's two sides (Grill
-    et al., 2020), whose blur is left out for small images and whose solarisation stays."""
+    """SimCLR's view twice (Chen et al., 2020: strength 1, or one half without blur for small images), or BYOL's two sides
+    (Grill et al., 2020), whose blur is left out for small images and whose solarisation stays."""
     small = base.size <= SMALL
     if not photo:
         side = _plain(base)
@@ -213,9 +209,9 @@ def _sides(asymmetric: bool, base: ImageSpec, photo: bool) -> list[ImageSpec]:
 
 
 def _multi_crop(need: MultiCrop, base: ImageSpec, photo: bool) -> list[ImageSpec]:
-    """SwAV's and DINO's crops. Small ones have 96/224 of the side, a multiple of 16 (of 4 for small images, at least 8), so that
-    patches fit. A twentieth of a 32-px image is 7 px: small images keep a quarter (plain ones .3) in the large crops and from .1
-    to .35 in the small ones, whatever the need says for photographs at 224."""
+    """SwAV's and DINO's crops. Small ones have 96/224 of the side, a multiple of 16 (of 4 for small images, at least 8), so
+    that patches fit. A twentieth of a 32-px image is 7 px: small images keep a quarter (plain ones .3) in the large crops and
+    from .1 to .35 in the small ones, whatever the need says for photographs at 224."""
     small, size = base.size <= SMALL, base.size
     step = 4 if small else 16
     little = max(8, round(size * 96 / 224 / step) * step)

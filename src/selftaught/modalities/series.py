@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..contracts import (
     BadItem,
@@ -126,11 +126,6 @@ class SeriesModality(Modality):
             raise NotApplicable(f"series: {need.what} ({type(need).__name__}) cannot be supplied: a series is a run of values "
                                 "in time, and no view of that kind is defined for it.")
         return SeriesViews(sides, preprocessing.statistics["mean"], preprocessing.statistics["std"], window)
-
-    def backbone(self, facts, name: str | None = None, **options: Any) -> nn.Module:
-        from ..networks import build_backbone
-
-        return build_backbone(name or self.default_backbone, facts, **options)
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         return self.views(Clean(), preprocessing)(batch, Draws(batch.index))[0].x.flatten(1)

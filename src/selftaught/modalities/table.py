@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..contracts import Batch, Clean, DataError, Facts, MultiCrop, Need, NotApplicable, Pair, Single, Source, register
 from ..views.options import with_options
@@ -87,11 +87,6 @@ class TableModality(Modality):
                                 "neither order nor neighbours, so nothing can be turned, moved or cropped.")
         marginal = torch.tensor([[np.nan if v is None else v for v in row] for row in preprocessing.statistics["marginal"]])
         return TableViews(sides, preprocessing.statistics["mean"], preprocessing.statistics["std"], marginal)
-
-    def backbone(self, facts: Facts, name: str | None = None, **options: Any) -> nn.Module:
-        from ..networks import build_backbone
-
-        return build_backbone(name or self.default_backbone, facts, **options)
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         """Numbers standardised with missing = 0, then a one-hot block a categorical column, all zero where missing."""

@@ -35,6 +35,7 @@ class Table:
 
     cells: list[Cell] = field(default_factory=list)
     ranks: dict[str, float] = field(default_factory=dict)
+    measures: dict[str, dict[str, float]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
@@ -102,7 +103,7 @@ class Table:
         return "\n".join([*lines, "", *(f"- {w}" for w in [*self.winners(), *self.notes])]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
-        return {"cells": [c.to_json() for c in self.cells], "ranks": self.ranks, "cost": self.cost, "winners": self.winners(),
+        return {"cells": [c.to_json() for c in self.cells], "ranks": self.ranks, "measures": self.measures, "cost": self.cost, "winners": self.winners(),
                 "notes": self.notes}
 
     def save(self, folder: str | Path) -> None:

@@ -197,6 +197,5 @@ def load_npy(path: Path) -> np.ndarray:
 def _unreadable(what: str, error: Exception) -> DataError:
     if "pickle" in str(error).lower():
         return DataError(f"{what} is pickled (objects, or arrays of several sizes), and nothing is unpickled: save plain "
-                         "arrays, "
-                         "series of several lengths as rows x [sum of T, C] with ptr [N + 1].")
+                         "arrays, series of several lengths as rows x [sum of T, C] with ptr [N + 1].")
     return DataError(f"{what} cannot be read ({str(error)[:100]}): write it again.")

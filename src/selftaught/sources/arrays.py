@@ -33,8 +33,7 @@ class ImageArrays(Source):
         if axis is not None and layout is None:
             read, other = ("NHWC", "NCHW") if axis == 3 else ("NCHW", "NHWC")
             notes.append(f"{origin}: shape {x.shape} read as {read}, {channels} channels of {height} × {width}; if that is "
-                         "wrong, pass "
-                         f"layout={other}.")
+                         f"wrong, pass layout={other}.")
         self._size = np.array([height, width], dtype=np.int64)
         self._side = max(height, width)
         labels = None if y is None else encode_labels(y, samples=len(x), classes=classes)

@@ -49,8 +49,11 @@ class Read:
         return Column(self.name, self.kind, tuple(self.levels), int(self.missing.sum()))
 
 
-def read_column(name: str, values, *, kind: str | None = None) -> Read:
-    """A pyarrow ChunkedArray → Read. `kind` forces how it is read (a training table's column), else its contents decide."""
+def read_column(name: str, values, *, kind: str | None = None, as_input: bool = False) -> Read:
+    """A pyarrow ChunkedArray → Read. `kind` forces how it is read (a training table's column), else its contents decide.
+
+    as_input: texts that are far too many to be categories are not sorted; such a column comes with its reason and no levels.
+    """
     import pyarrow as pa
     import pyarrow.types as t
 
@@ -60,7 +63,7 @@ def read_column(name: str, values, *, kind: str | None = None) -> Read:
         values = pa.chunked_array([c.storage for c in values.chunks], type=values.type.storage_type)
     kind_of = values.type
     if kind == "categorical" or t.is_string(kind_of) or t.is_large_string(kind_of) or t.is_string_view(kind_of):
-        return _words(name, values.cast(pa.large_string()), kind)
+        return _words(name, values.cast(pa.large_string()), kind, as_input)
     if t.is_null(kind_of):
         return Read(name, kind or "numeric", np.full(len(values), np.nan))
     if t.is_boolean(kind_of):
@@ -86,10 +89,9 @@ def judge(column: Read, rows: int) -> str:
     used = len(column.levels)
     if used == 1 and not column.missing.any():
         return "holds one value only"
-    if used > 2 and used == rows - int(column.missing.sum()):
-        return "is another text in every row (an id or free text)"
-    if used > MOST_LEVELS or (used > 20 and used > rows / 2):
-        return f"holds {used} different texts in {rows} rows"
+    too_many = _too_many(used, rows, int(column.missing.sum()))
+    if too_many:
+        return too_many
     if _OWNER.search(column.name):
         return "looks like an id of something with several rows; pass it as --group to keep its rows together"
     return ""
@@ -106,6 +108,12 @@ def looks_like_label(column: Read, last: bool) -> bool:
 def level_words(column: Read) -> np.ndarray:
     """object [N]: the words of a categorical column, None where missing."""
     return np.array([*column.levels, None], dtype=object)[column.codes]
+
+
+def _too_many(levels: int, rows: int, missing: int) -> str:
+    if levels > 2 and levels == rows - missing:
+        return "is another text in every row (an id or free text)"
+    return f"holds {levels} different texts in {rows} rows" if levels > MOST_LEVELS or levels > max(20, rows / 2) else ""
 
 
 def _judge_numbers(column: Read, rows: int) -> str:
@@ -156,7 +164,7 @@ def _finite(column: Read) -> Read:
     return column
 
 
-def _words(name: str, values, kind: str | None) -> Read:
+def _words(name: str, values, kind: str | None, as_input: bool) -> Read:
     """A column of words: its distinct values decide what it is, so the work is in levels, not in rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -164,6 +172,9 @@ def _words(name: str, values, kind: str | None) -> Read:
     encoded = values.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
+    if as_input and kind is None and len(encoded.dictionary) > 2 * MOST_LEVELS and _is_text(encoded.dictionary[:1000]):
+        reason = _too_many(len(encoded.dictionary), len(values), encoded.null_count)
+        return Read(name, "text", codes=np.zeros(len(values), dtype=np.int32), reason=reason)
     words = pc.utf8_trim_whitespace(encoded.dictionary)
     words = pc.if_else(pc.is_in(words, value_set=pa.array(MISSING_WORDS, words.type)), pa.scalar(None, words.type), words)
     place = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -173,6 +184,14 @@ def _words(name: str, values, kind: str | None) -> Read:
     if read is None and kind in (None, "date"):
         read = _as_dates(name, words, place, forced=kind is not None)
     return read or _as_levels(name, words, place)
+
+
+def _is_text(words) -> bool:
+    """Few of these words look like numbers or dates."""
+    import pyarrow.compute as pc
+
+    looks = pc.match_substring_regex(pc.utf8_trim_whitespace(words), f"{_NUMBER}|{_DATE}")
+    return (pc.sum(looks).as_py() or 0) < len(words) / 2
 
 
 def _as_levels(name: str, words, place: np.ndarray) -> Read:

@@ -102,8 +102,7 @@ def _explained(path: Path, error: Exception, odd: list, read, columns: int) -> D
         row = odd[0]
         line = f"line {row.number}" if row.number is not None else "a line"
         return DataError(f"{path}: {line} has {row.actual_columns} values where the header has {columns} ({row.text[:60]!r}): "
-                         "mend it, or "
-                         "quote the values that hold the separator.")
+                         "mend it, or quote the values that hold the separator.")
     text = str(error)
     if "UTF" in text or "utf" in text or "codec" in text:
         return _wrong_encoding(path, None)

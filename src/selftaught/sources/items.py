@@ -91,8 +91,7 @@ class ImageItems(Source):
             except BadItem as bad:
                 reason = reason or bad.reason
         raise DataError(f"{self.origin}: none of the first {min(count, 100)} items is an image ({reason}): items are arrays, "
-                        "Pillow "
-                        "images or (image, label).")
+                        "Pillow images or (image, label).")
 
     def _read_labels(self) -> None:
         if self._labels_of is None or self._labels is not None:

@@ -59,8 +59,7 @@ def _object(data: Any, asked: Asked) -> Source:
     if hasattr(data, "__getitem__") or hasattr(data, "__iter__"):
         return open_dataset(data, asked, origin=type(data).__name__)
     raise OptionError(f"A {type(data).__name__} cannot be opened: give a path, an array, a tensor, a data frame, a torch "
-                      "Dataset or "
-                      "a dict of arrays.")
+                      "Dataset or a dict of arrays.")
 
 
 def _list(data: list | tuple, asked: Asked) -> Source:
@@ -113,5 +112,5 @@ def _embedded(name: str, asked: Asked) -> Source:
     data = load_embedded(name)
     names = [getattr(column, "name", column) for column in data.get("columns") or ()]
     asked = Asked(asked.target, asked.group, asked.layout, asked.modality or data["modality"], asked.least)
-    return open_array(np.asarray(data["x"]), asked, y=data.get("y"), origin=f"embedded:{name}", classes=data.get("classes"),
-                      names=names)
+    return open_array(np.asarray(data["x"]), asked, y=data.get("y"), group=data.get("group"), origin=f"embedded:{name}",
+                      classes=data.get("classes"), names=names)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from ..contracts import Column, DataError, Facts, OptionError, Source, nearest
+from ..contracts import Column, DataError, Facts, Source, nearest
 from .arrays import check_samples
 from .fingerprints import fingerprint_of
 from .labels import encode_groups, encode_labels
@@ -27,11 +27,9 @@ class SeriesArrays(Source):
     resident = True
 
     def __init__(self, x: np.ndarray | Sequence[np.ndarray], *, y=None, group=None, ptr: np.ndarray | None = None,
-                 layout: str | None = None, origin: str = "array", classes: list[str] | None = None, least: int = 2,
-                 columns: tuple[Column, ...] | None = None):
+                 layout: str | None = None, origin: str = "array", classes: list[str] | None = None, least: int = 2):
         if layout is not None and layout not in SERIES_LAYOUTS:
             raise nearest(layout, SERIES_LAYOUTS, what="layout of series")
-        self._given = {"y": y, "group": group, "layout": layout, "origin": origin, "classes": classes, "least": least}
         self.origin, notes = origin, []
         if ptr is not None:
             self._whole, self._ptr = _rows(x, ptr, origin), np.asarray(ptr, dtype=np.int64)
@@ -42,10 +40,7 @@ class SeriesArrays(Source):
         count = len(self._whole) if self._ptr is None else len(self._ptr) - 1
         check_samples(count, origin, "series", least)
         self._report(notes)
-        self._all = self._whole
-        kept = self._varying(notes) if columns is None else _chosen(columns, self._whole.shape[1], origin)
-        if len(kept) < self._whole.shape[1]:
-            self._whole = self._whole[:, kept]
+        kept = self._varying(notes, least)
         labels = None if y is None else encode_labels(y, samples=count, classes=classes)
         if labels is not None:
             self.labels, self.classes = labels.values, labels.classes
@@ -53,20 +48,19 @@ class SeriesArrays(Source):
         self.groups = None if group is None else encode_groups(group, samples=count)
         lengths = None if self._ptr is None else np.diff(self._ptr)
         steps = self._whole.shape[2] if lengths is None else int(lengths.max())
-        self.facts = Facts(
-            "series", count, (len(kept), steps), lengths=None if lengths is None else (int(lengths.min()), steps),
-            classes=len(self.classes) if self.classes else None, notes=tuple(notes),
-            columns=tuple(Column(f"channel {c}", "numeric") for c in kept))
+        self.facts = Facts("series", count, (len(kept), steps), classes=len(self.classes) if self.classes else None,
+                           lengths=None if lengths is None else (int(lengths.min()), steps), notes=tuple(notes))
+        self._choose(kept)
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         if self._ptr is None:
-            return {"x": self._whole[index]}
-        return {"x": np.ascontiguousarray(self._whole[self._ptr[index]:self._ptr[index + 1]].T)}
+            return {"x": self._x[index]}
+        return {"x": np.ascontiguousarray(self._x[self._ptr[index]:self._ptr[index + 1]].T)}
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """x: float32 [b, C, T], or an object array [b] of [C, T_i] where lengths vary."""
         if self._ptr is None:
-            return {"x": self._whole[indices]}
+            return {"x": self._x[indices]}
         x = np.empty(len(indices), dtype=object)
         for place, index in enumerate(indices):
             x[place] = self.read(index)["x"]
@@ -76,12 +70,23 @@ class SeriesArrays(Source):
         return f"{self.origin}, series {index}"
 
     def fingerprint(self) -> str:
-        return fingerprint_of("series", self._whole, self._ptr, [c.name for c in self.facts.columns])
+        return fingerprint_of("series", self._x, self._ptr, [c.name for c in self.facts.columns])
 
     def align(self, columns: tuple[Column, ...]) -> SeriesArrays:
-        """The same series with the channels of a training source, constant here or not; DataError names a missing one."""
-        given = {**self._given, "layout": "NCT" if self._ptr is None else None}
-        return SeriesArrays(self._all, ptr=self._ptr, columns=tuple(columns), **given)
+        """Takes the channels of a training source, constant here or not, in place; gives itself. DataError: one is missing."""
+        channels = self._whole.shape[1]
+        kept = np.array([int(column.name.rsplit(" ", 1)[1]) for column in columns], dtype=np.int64)
+        if len(kept) and kept.max() >= channels:
+            raise DataError(f"{self.origin} has {channels} channels, but the encoder was trained on channel {kept.max()} too "
+                            "(counted from 0): give it series with the same channels.")
+        if len(kept):
+            self._choose(kept)
+        return self
+
+    def _choose(self, kept: np.ndarray) -> None:
+        self._x = self._whole if len(kept) == self._whole.shape[1] else self._whole[:, kept]
+        self.facts = self.facts.with_(shape=(len(kept), self.facts.shape[1]),
+                                      columns=tuple(Column(f"channel {c}", "numeric") for c in kept))
 
     def _report(self, notes: list[str]) -> None:
         """Notes on missing and infinite values; sets the latter to NaN."""
@@ -98,7 +103,7 @@ class SeriesArrays(Source):
             if what.startswith("inf") and named:
                 x = self._whole = np.where(bad, np.float32("nan"), x)
 
-    def _varying(self, notes: list[str]) -> np.ndarray:
+    def _varying(self, notes: list[str], least: int) -> np.ndarray:
         """The channels that are not empty or constant over all series, int64 [C']; notes on the others."""
         x, channels, over = self._whole, self._whole.shape[1], (0, 2) if self._ptr is None else 0
         with np.errstate(all="ignore"):
@@ -108,10 +113,9 @@ class SeriesArrays(Source):
             if which.any():
                 notes.append(f"{self.origin}: channels that {what} are left out: {_listed(np.flatnonzero(which))}.")
         kept = np.flatnonzero(~(empty | constant))
-        if not len(kept) and self._given["least"] >= 2:
+        if not len(kept) and least >= 2:
             raise DataError(f"{self.origin}: none of {channels} channels changes over all series, so there is nothing to "
-                            "learn: check "
-                            "the file.")
+                            "learn: check the file.")
         return kept if len(kept) else np.arange(channels)
 
     def _first(self, bad: np.ndarray) -> int:
@@ -126,9 +130,8 @@ def _equal(x: np.ndarray, layout: str | None, origin: str, notes: list[str]) -> 
     if x.ndim == 2 and layout in (None, "NT"):
         x, layout = x[:, None], "NT"
     if x.ndim != 3 or (layout is not None and len(layout) == 2 and x.shape[1] != 1):
-        raise DataError(f"{origin} of shape {x.shape} has {x.ndim} dimensions: series are [N, C, T] or, with layout=NTC, [N, "
-                        "T, C]; "
-                        "reshape it, or save several lengths as rows [sum of T, C] with `ptr`.")
+        raise DataError(f"{origin} of shape {x.shape} has {x.ndim} dimensions: series are [N, C, T] or, with "
+                        "layout=NTC, [N, T, C]; reshape it, or save several lengths as rows [sum of T, C] with `ptr`.")
     if layout == "NTC":
         x = x.transpose(0, 2, 1)
     notes.append(f"{origin}: read as {layout or 'NCT'}: {len(x)} series of {x.shape[1]} channels and {x.shape[2]} steps"
@@ -146,8 +149,7 @@ def _rows(x: np.ndarray, ptr: np.ndarray, origin: str) -> np.ndarray:
         x = x[:, None]
     if x.ndim != 2 or ptr.ndim != 1 or ptr.dtype.kind not in "iu" or len(ptr) < 2:
         raise DataError(f"{origin}: x of shape {x.shape} with ptr of shape {ptr.shape} is no set of series: x is [sum of T, "
-                        "C] and ptr "
-                        "holds N + 1 integers.")
+                        "C] and ptr holds N + 1 integers.")
     steps = np.diff(ptr.astype(np.int64))
     if ptr[0] != 0 or ptr[-1] != len(x) or (steps < 0).any():
         raise DataError(f"{origin}: ptr must rise from 0 to {len(x)}, the number of rows of x; it goes from {ptr[0]} to "
@@ -174,10 +176,9 @@ def _ragged(series: Sequence, layout: str | None, origin: str, notes: list[str])
     first, last = {s.shape[0] for s in series}, {s.shape[1] for s in series}
     last_is_time = len(first) == 1 and layout != "NTC"
     if not last_is_time and (len(last) != 1 or layout == "NCT"):
-        odd = next(i for i, s in enumerate(series) if s.shape[0] != series[0].shape[0])
+        odd = next(i for i, s in enumerate(series) if s.shape != series[0].shape)
         raise DataError(f"{origin} is ragged in both axes: series 0 has shape {series[0].shape}, series {odd} "
-                        f"{series[odd].shape}; "
-                        "all series need the same channels, [C, T] or with layout=NTC [T, C].")
+                        f"{series[odd].shape}; all series need the same channels, [C, T] or with layout=NTC [T, C].")
     rows = [s.T if last_is_time else s for s in series]
     ptr = np.cumsum([0] + [len(r) for r in rows])
     notes.append(f"{origin}: read as [{'C, T' if last_is_time else 'T, C'}] each: {len(rows)} series of {rows[0].shape[1]} "
@@ -188,18 +189,6 @@ def _ragged(series: Sequence, layout: str | None, origin: str, notes: list[str])
 def _numeric(x: np.ndarray, origin: str) -> None:
     if x.dtype.kind not in "buif":
         raise DataError(f"{origin} has dtype {x.dtype}: series are arrays of numbers (float, integer), missing values NaN.")
-
-
-def _chosen(columns: tuple[Column, ...], channels: int, origin: str) -> np.ndarray:
-    """Places of a training source's channels."""
-    places = [int(c.name.rsplit(" ", 1)[1]) for c in columns]
-    if places and max(places) >= channels:
-        raise DataError(f"{origin} has {channels} channels, but the encoder was trained on channel {max(places)} too (counted "
-                        "from 0): "
-                        "give it series with the same channels.")
-    if not places:
-        raise OptionError(f"{origin}: no channels were named to align with.")
-    return np.array(places, dtype=np.int64)
 
 
 def _listed(places: np.ndarray) -> str:

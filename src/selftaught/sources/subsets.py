@@ -61,8 +61,9 @@ class Subset(Source):
         self.base.set_canvas(side)
 
     def align(self, columns: tuple[Column, ...]) -> Subset:
-        """Tables and series: the same items with the columns of a training source."""
-        return Subset(self.base.align(columns), self.indices, labels=self.labels, classes=self.classes, groups=self.groups)
+        """Tables and series: takes the columns of a training source, in the base and so in all of its subsets; gives itself."""
+        self.base.align(columns)
+        return self
 
 
 def subset(source: Source, indices: np.ndarray) -> Source:

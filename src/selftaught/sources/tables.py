@@ -21,18 +21,17 @@ class TableSource(Source):
     """Rows of a pyarrow Table.
 
     asked.target: the column that becomes `labels` and leaves the input. asked.group: the one that becomes `groups` and leaves
-    it. asked.least: fewer rows are a DataError (1 when they are only to be encoded). columns: of a training table, to read this
-    one alike (see `align`); None lets the contents decide what each column is and which are left out. class_names: of targets
-    that count from 0.
+    it. asked.least: fewer rows are a DataError (1 when they are only to be encoded). class_names: of targets that count from 0.
+    The contents decide what each column is and which are left out, until `align` has this table read as another one was.
     """
 
     modality = "table"
     resident = True
 
-    def __init__(self, table, asked: Asked = _NOTHING, *, columns: tuple[Column, ...] | None = None, origin: str = "table",
-                 notes: Sequence[str] = (), class_names: Sequence[str] | None = None):
+    def __init__(self, table, asked: Asked = _NOTHING, *, origin: str = "table", notes: Sequence[str] = (),
+                 class_names: Sequence[str] | None = None):
         target, group = asked.target, asked.group
-        self.origin, self._table, self._asked, self._class_names = origin, table, asked, class_names
+        self.origin, self._table, self._asked = origin, table, asked
         check_samples(table.num_rows, origin, "rows", asked.least)
         if table.num_columns == 0:
             raise DataError(f"{origin} has no columns: give it at least one besides the target.")
@@ -41,11 +40,11 @@ class TableSource(Source):
                 raise nearest(word, table.column_names, what=f"column (asked for as {what}) in {origin} named")
         notes = list(notes)
         if target is not None:
-            self._set_labels(read_column(target, table[target]), notes)
+            self._set_labels(read_column(target, table[target]), notes, class_names)
         if group is not None:
             self.groups = encode_groups(_values(read_column(group, table[group])), group, samples=table.num_rows)
-        reads = self._decide(notes) if columns is None else self._follow(columns, notes)
-        self._fill(reads, notes)
+        self._opening_notes = tuple(notes)
+        self._fill(self._decide(notes), notes)
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         return {"numeric": self._numeric[index], "codes": self._codes[index].astype(np.int64)}
@@ -58,22 +57,24 @@ class TableSource(Source):
         return f"{self.origin}, row {index}"
 
     def fingerprint(self) -> str:
-        return fingerprint_of("table", self._numeric, self._codes, [(c.name, c.kind, c.categories) for c in self.facts.columns])
+        return fingerprint_of("table", self._numeric, self._codes, _identities(self.facts.columns))
 
     def align(self, columns: tuple[Column, ...]) -> TableSource:
-        """The same rows with exactly the columns of a training table, categories coded in its order.
+        """Reads, in place, exactly the columns of a training table, categories coded in its order; gives itself.
 
         Unseen categories become −1, with a note. Columns that the training table had not are dropped; a DataError
         names one that is not there."""
-        return TableSource(self._table, self._asked, columns=tuple(columns), origin=self.origin, class_names=self._class_names)
+        if _identities(columns) != _identities(self.facts.columns):
+            notes = list(self._opening_notes)
+            self._fill(self._follow(columns, notes), notes)
+        return self
 
-    def _set_labels(self, read: Read, notes: list[str]) -> None:
+    def _set_labels(self, read: Read, notes: list[str], class_names: Sequence[str] | None) -> None:
         rows = len(read.missing)
-        if read.codes is not None and len(read.levels) > max(2, rows / 2):
+        if read.codes is not None and len(read.levels) > max(20, rows / 2):
             raise DataError(f"The target '{read.name}' of {self.origin} holds {len(read.levels)} different texts in {rows} "
-                            "rows: a "
-                            "label needs several rows a class, so name another column.")
-        labels = encode_labels(_values(read), read.name, samples=rows, classes=self._class_names)
+                            "rows: a label needs several rows a class, so name another column.")
+        labels = encode_labels(_values(read), read.name, samples=rows, classes=class_names)
         self.labels, self.classes = labels.values, labels.classes
         notes += [labels.note] if labels.note else []
 
@@ -83,7 +84,7 @@ class TableSource(Source):
         for name in self._table.column_names:
             if name in (self._asked.target, self._asked.group):
                 continue
-            column = _slim(read_column(name, self._table[name]))
+            column = _slim(read_column(name, self._table[name], as_input=True))
             notes += [f"{self.origin}: {note}." for note in column.notes]
             reason = judge(column, self._table.num_rows)
             if not reason and name.strip().lower() in SPLIT_NAMES and column.codes is not None and len(column.levels) <= 10:
@@ -119,14 +120,17 @@ class TableSource(Source):
         """Reads the training table's columns as it had them."""
         reads, there = [], [n for n in self._table.column_names if n not in (self._asked.target, self._asked.group)]
         for column in columns:
+            if column.name in (self._asked.target, self._asked.group):
+                raise DataError(f"The encoder was trained with column '{column.name}' as an input, so it cannot be the target "
+                                "or group "
+                                "here: train again with it named as such.")
             if column.name not in there:
                 raise nearest(column.name, there, what=f"column in {self.origin} (the encoder was trained with it) "
                                                        "named", error=DataError)
             read = read_column(column.name, self._table[column.name], kind=column.kind)
             if (read.codes is not None) != (column.kind == "categorical"):
                 raise DataError(f"Column '{column.name}' of {self.origin} is {read.kind}, but was {column.kind} in training: "
-                                "give it "
-                                "the same form.")
+                                "give it the same form.")
             read.kind = column.kind
             notes += [f"{self.origin}: {note}." for note in read.notes]
             if read.codes is not None:
@@ -147,6 +151,10 @@ class TableSource(Source):
         columns = tuple(r.column() for r in numbers + categories)
         self.facts = Facts("table", rows, (len(columns),), classes=len(self.classes) if self.classes else None, columns=columns,
                            notes=tuple(notes))
+
+
+def _identities(columns: Sequence[Column]) -> list[tuple[str, str, tuple[str, ...]]]:
+    return [(column.name, column.kind, tuple(column.categories)) for column in columns]
 
 
 def _slim(read: Read) -> Read:

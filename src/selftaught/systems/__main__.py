@@ -1,6 +1,10 @@
-"""`python -m selftaught.systems` writes docs/SYSTEMS.md anew from the catalogue and the committed results."""
+"""`python -m selftaught.systems` writes docs/SYSTEMS.md anew; with ids it first proves those and keeps their results to commit."""
 
-from .catalogue import DOCUMENT, to_markdown
+import sys
 
+from .catalogue import DOCUMENT, prove, to_markdown, write_result
+
+for id in sys.argv[1:]:
+    print(f"wrote {write_result(prove(id, say=print))}")
 DOCUMENT.write_text(to_markdown(), encoding="utf-8")
 print(f"wrote {DOCUMENT}")

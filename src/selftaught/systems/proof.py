@@ -45,8 +45,8 @@ class Arm:
 
     def configuration(self) -> dict[str, Any]:
         """What the numbers of a run depend on besides code, data and seed: not its name, role or budget of time."""
-        return {"method": self.method, "data": self.data, "options": dict(sorted(self.options.items())),
-                "measures": [_source(m) for m in self.measures], "also": list(self.also)}
+        data = [(key, _source(DATA.get(key.partition("-")[0]))) for key in (self.data, *self.also)]
+        return {"method": self.method, "options": dict(self.options), "data": data, "measures": [*map(_source, self.measures)]}
 
 
 @dataclass(frozen=True)

@@ -81,6 +81,7 @@ class Place:
 
 def launch(settings: Any) -> Place:
     """Starts the processes that `settings` asks for (or joins those torchrun started) and gives this one's place."""
+    import logging
     import warnings
 
     from lightning_fabric import Fabric
@@ -92,6 +93,7 @@ def launch(settings: Any) -> Place:
         raise OptionError(f"There is no precision '{settings.precision}'. Known: {', '.join(PRECISIONS)}.")
     many = settings.devices > 1 or torch.distributed.is_torchelastic_launched()
     strategy = DDPStrategy(broadcast_buffers=False) if many else "auto"
+    logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         fabric = Fabric(accelerator=kind, devices=[int(number)] if number else settings.devices, strategy=strategy,

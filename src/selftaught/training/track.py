@@ -19,7 +19,7 @@ class Tracker:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except (ImportError, RuntimeError, OSError) as error:
-            raise OptionError(f"track=tensorboard needs the package tensorboard ({error}): pip install selftaught[track].") from None
+            raise OptionError(f"track=tensorboard needs its package ({error}): pip install selftaught[track].") from None
         self.writer = SummaryWriter(str(folder.path / "tensorboard"))
 
     def log(self, lines: list[dict[str, Any]]) -> None:

@@ -27,15 +27,14 @@ def constants(device: torch.device, *values: float) -> Tensor:
 
 
 @lru_cache(maxsize=16)
-def _bases(device: torch.device) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Four 3×3 matrices: luminance in every channel; identity − luminance, and the two that cosine and sine multiply in a hue turn."""
+def _bases(device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """3×3 matrices: the luminance in every channel; the chroma, identity − luminance; the chroma turned by a right angle."""
     yiq = torch.tensor(_YIQ, dtype=torch.float64)
     back = torch.linalg.inv(yiq)
-    back[:, 0] = 1.0  # greys are exact
     luminance = torch.tensor([LUMINANCE] * 3, dtype=torch.float64)
-    cosine = back @ torch.diag(torch.tensor([0.0, 1.0, 1.0], dtype=torch.float64)) @ yiq
-    sine = back @ torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64) @ yiq
-    return tuple(m.to(device, torch.float32) for m in (luminance, torch.eye(3, dtype=torch.float64) - luminance, cosine, sine))
+    chroma = torch.eye(3, dtype=torch.float64) - luminance
+    turned = back @ torch.tensor([[0.0, 0.0, 0.0], [0.0, 0.0, -1.0], [0.0, 1.0, 0.0]], dtype=torch.float64) @ yiq
+    return luminance.to(device, torch.float32), chroma.to(device, torch.float32), turned.to(device, torch.float32)
 
 
 def jitter_factors(draws: Draws, drawn: Tensor, strengths: tuple[float, float, float, float]) -> dict[str, Tensor]:
@@ -59,11 +58,11 @@ def colour_matrix(brightness: Tensor, saturation: Tensor, hue: Tensor, grey: Ten
     With L the matrix that puts the luminance into every channel and H the hue turn, L·H = H·L = L, hence
     (s·I + (1 − s)·L)·H = L + s·(H − L), in either order.
     """
-    luminance, _, cosine, sine = _bases(brightness.device)
+    luminance, chroma, turned = _bases(brightness.device)
     angle = 2.0 * math.pi * hue
-    chroma = torch.where(grey, torch.zeros_like(saturation), saturation)
-    turned = torch.cos(angle)[:, None, None] * cosine + torch.sin(angle)[:, None, None] * sine  # H − L
-    return brightness[:, None, None] * (luminance + chroma[:, None, None] * turned)
+    strength = torch.where(grey, torch.zeros_like(saturation), saturation)[:, None, None]
+    moved = torch.cos(angle)[:, None, None] * chroma + torch.sin(angle)[:, None, None] * turned  # H − L
+    return brightness[:, None, None] * (luminance + strength * moved)
 
 
 def luminance(values: Tensor) -> Tensor:

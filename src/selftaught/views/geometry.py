@@ -135,8 +135,8 @@ def blur(images: Tensor, sigma: Tensor) -> Tensor:
 def turn(columns_first: Tensor, boxes: Tensor, angle: Tensor, flips: tuple[Tensor, Tensor], sizes: Tensor, side: int) -> Tensor:
     """The crops `boxes` turned by `angle` (degrees, [B]) about their centres in the original's pixels: [B, C, side, side].
 
-    Images [B, C, W, H] with the columns first; flips: bool [B], vertical and horizontal. Bilinear; a canvas much larger than the crop is sampled several times a pixel and
-    averaged, so that nothing aliases. Beyond the edge the image is mirrored.
+    Images [B, C, W, H] with the columns first; flips: bool [B], vertical and horizontal. Bilinear; where the canvas is much
+    larger than the crop, several points a pixel are averaged, so that nothing aliases. Beyond the edge the image is mirrored.
     """
     finer = max(1, round(columns_first.shape[-1] / side))
     place = (torch.arange(side * finer, device=boxes.device, dtype=torch.float32) + 0.5) / (side * finer) - 0.5

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ..contracts import Batch, Draws, OptionError, View, nearest
+from ..contracts import Batch, Draws, OptionError, View
 from . import colour, geometry
 
 _GATES = ("flip", "vertical_flip", "jitter", "grey", "blur", "solarise", "cutout", "turn", "sigma")
@@ -49,43 +50,19 @@ class ImageSpec:
     role: str = "global"
 
     def __post_init__(self) -> None:
-        ranges = {"scale": self.scale, "ratio": self.ratio}
-        for name, (low, high) in ranges.items():
-            if not 0 < low <= high or (name == "scale" and high > 1):
-                raise OptionError(f"Views of images: {name}={low},{high} is no range; give two rising positive numbers"
-                                  f"{' up to 1' if name == 'scale' else ''}, such as 0.2,1.")
-        for name in ("flip", "vertical_flip", "jitter", "grey", "blur", "solarise", "cutout"):
+        for name, most in (("scale", 1.0), ("ratio", math.inf)):
+            low, high = getattr(self, name)
+            if not 0 < low <= high <= most:
+                raise OptionError(f"Views of images: {name}={low:g},{high:g} is no range; give two rising positive numbers"
+                                  f"{' up to 1' if most == 1 else ''}, such as 0.5,1.")
+        for name in ("flip", "vertical_flip", "jitter", "grey", "blur", "solarise", "cutout", "crop_fraction"):
             if not 0 <= getattr(self, name) <= 1:
-                raise OptionError(f"Views of images: {name}={getattr(self, name)} is a probability; give a number from 0 to 1.")
-        if self.size < 1 or not 0 < self.crop_fraction <= 1:
-            raise OptionError(f"Views of images: size={self.size} must be at least 1 and crop_fraction={self.crop_fraction} in (0, 1].")
-
-
-def read_options(options: dict[str, Any]) -> dict[str, Any]:
-    """Overrides of ImageSpec's fields as their types ("0.3,1" → (0.3, 1.0)); an unknown name is an error that says the nearest."""
-    defaults = {f.name: f.default for f in fields(ImageSpec)}
-    read: dict[str, Any] = {}
-    for name, value in options.items():
-        if name not in defaults:
-            raise nearest(name, defaults, what="setting of image views")
-        try:
-            read[name] = _as(name, value, defaults[name])
-        except (TypeError, ValueError):
-            kind = "two numbers, such as 0.3,1" if isinstance(defaults[name], tuple) else "a number"
-            raise OptionError(f"Views of images: {name}={value!r} cannot be read; give {kind}.") from None
-    return read
-
-
-def _as(name: str, value: Any, default: Any) -> Any:
-    if isinstance(default, tuple):
-        parts = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
-        low, high = (float(p) for p in parts)
-        return low, high
-    if isinstance(default, bool):
-        return value.lower() in ("1", "true", "yes") if isinstance(value, str) else bool(value)
-    if isinstance(default, str):
-        return str(value)
-    return int(value) if name == "size" else float(value)
+                raise OptionError(f"Views of images: {name}={getattr(self, name)} does not lie between 0 and 1.")
+        for name in ("rotate", "brightness", "contrast", "saturation", "hue", "cutout_size", "noise"):
+            if getattr(self, name) < 0:
+                raise OptionError(f"Views of images: {name}={getattr(self, name)} is negative; 0 switches it off.")
+        if self.size < 1:
+            raise OptionError(f"Views of images: size={self.size} has no pixels; give at least 1.")
 
 
 class ImageViews:
@@ -138,7 +115,8 @@ class ImageViews:
         applied |= colour.jitter_factors(draws, happens["jitter"], strengths)
         return applied | {"cutout": colour.cutout_boxes(draws, happens["cutout"], spec.cutout_size)}
 
-    def _render(self, columns_first: Tensor, sizes: Tensor, applied: dict[str, Tensor], draws: Draws, spec: ImageSpec) -> Tensor:
+    def _render(self, columns_first: Tensor, sizes: Tensor, applied: dict[str, Tensor], draws: Draws, spec: ImageSpec
+                ) -> Tensor:
         """[B, C, W, H] → normalised [B, C, size, size]: one resampling, one colour matrix, one clamp."""
         random = not spec.centre
         x = self._gather(columns_first, sizes, applied, spec)

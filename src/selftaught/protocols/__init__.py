@@ -1,0 +1,13 @@
+"""Protocols: baselines, label budgets, fine-tuning, the table and the report."""
+
+from .baselines import Supervision, estimate_statistics, random_encoder, train_supervised
+from .evaluate import evaluate
+from .finetune import finetune
+from .nearest import nearest_items
+from .report import write_report
+from .table import Cell, Table
+
+__all__ = [
+    "Cell", "Supervision", "Table", "estimate_statistics", "evaluate", "finetune", "nearest_items", "random_encoder",
+    "train_supervised", "write_report",
+]

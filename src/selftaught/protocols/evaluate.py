@@ -1,0 +1,174 @@
+"""`evaluate`: the encoder beside its baselines, under each protocol and label budget, with intervals, ranks, cost and overlap."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..contracts import DataError, Source, nearest
+from ..encoder import Encoder
+from ..evaluation import Score, budget_indices, clustering, knn, label_budgets, linear_probe, overlap, retrieval, split_indices
+from ..measures import alpha_req, rank_me
+from ..sources import align_classes
+from .baselines import Supervision, labelled_subset, random_encoder, train_supervised
+from .boosting import boost
+from .finetune import finetune
+from .table import Cell, Table
+
+PROTOCOLS = ("knn", "linear", "finetune", "clustering", "retrieval")
+BASELINES = ("random", "raw", "supervised", "boosting")
+PROBES = {"knn": knn, "linear": linear_probe}
+
+
+def evaluate(encoder: Any, train: Any, test: Any = None, protocols: Sequence[str] = ("knn", "linear"), *,
+             budgets: Sequence[float] = (0.01, 0.1, 1.0), baselines: Sequence[str] = ("random", "raw", "supervised"), draws: int = 3,
+             seed: int = 0, target: str | None = None, group: str | None = None, layout: str | None = None,
+             supervision: Supervision | None = None, say: Callable[[str], None] = lambda line: None) -> Table:
+    """Compares an encoder (an Encoder, a Run or a path) with its baselines on labelled data.
+
+    train, test: data with labels; without test, a fifth of train is held out, whole groups where there are groups. protocols:
+    knn, linear, finetune, clustering, retrieval. budgets: fractions of the training labels (counts where above 1), the same
+    labels for every representation, `draws` draws averaged. baselines: random (untrained twin), raw (the input), supervised
+    (the same network trained on the labels of the first draw), boosting (added for tables by itself). Labels never touched
+    the pretraining; the encoder is in evaluation mode throughout. Raises DataError and OptionError, each a sentence.
+    """
+    for name, known, what in [(p, PROTOCOLS, "protocol") for p in protocols] + [(b, BASELINES, "baseline") for b in baselines]:
+        if name not in known:
+            raise nearest(name, known, what=what)
+    encoder = encoder if isinstance(encoder, Encoder) else getattr(encoder, "encoder", None) or Encoder.load(encoder)
+    train, test = _opened(encoder, train, test, seed, {"target": target, "group": group, "layout": layout})
+    work = _Work(encoder, train, test, tuple(protocols), tuple(budgets), draws, seed, supervision or Supervision(), say)
+    work.representation("encoder", encoder.embed)
+    if "raw" in baselines:
+        work.representation("raw", encoder.raw)
+    if "random" in baselines:
+        work.representation("random", random_encoder(encoder, train, seed=seed).embed)
+    if "supervised" in baselines:
+        work.supervised()
+    if train.modality == "table" and baselines:
+        work.boosting()
+    if "finetune" in protocols:
+        work.finetuned()
+    work.overlap()
+    return work.table
+
+
+def _opened(encoder: Encoder, train: Any, test: Any, seed: int, options: dict[str, Any]) -> tuple[Source, Source]:
+    train = encoder.open(train, **({} if isinstance(train, Source) else options))
+    if train.labels is None:
+        raise DataError("The training data have no labels, so nothing can be scored: name a column with target=…, or sort the "
+                        "items into a folder a class.")
+    if test is None:
+        kept, held = split_indices(len(train), train.labels, train.groups, fractions=(0.8, 0.2), seed=seed)
+        return labelled_subset(train, kept, train.classes), labelled_subset(train, held, train.classes)
+    test = encoder.open(test, **({} if isinstance(test, Source) else options))
+    if test.labels is None:
+        raise DataError("The test data have no labels; name a column with target=…")
+    return train, align_classes(test, train.classes)
+
+
+class _Work:
+    """What the parts of one evaluation share."""
+
+    def __init__(self, encoder: Encoder, train: Source, test: Source, protocols: tuple[str, ...], budgets: tuple[float, ...],
+                 draws: int, seed: int, supervision: Supervision, say: Callable[[str], None]):
+        self.encoder, self.train, self.test = encoder, train, test
+        self.protocols, self.budgets, self.draws, self.seed = protocols, budgets, draws, seed
+        self.supervision, self.say = supervision, say
+        self.table = Table()
+        self.raw_parts: tuple[np.ndarray, np.ndarray] | None = None
+
+    def representation(self, name: str, embed: Callable[[Source], np.ndarray]) -> None:
+        """All probes of one representation that needs no training."""
+        began = time.perf_counter()
+        parts = embed(self.train), embed(self.test)
+        if name == "raw":
+            self.raw_parts = parts
+        (train_x, train_y), (test_x, test_y) = self._clean(name, parts[0], self.train), self._clean(name, parts[1], self.test)
+        self.ranks(name, train_x)
+        groups = self.train.groups if len(train_x) == len(self.train) else None
+        probes = [p for p in self.protocols if p in PROBES]
+        found = label_budgets(train_x, train_y, test_x, test_y, budgets=self.budgets, protocol=probes, draws=self.draws,
+                              seed=self.seed, groups=groups) if probes else {}
+        for protocol, scores in found.items():
+            for budget, score in scores.items():
+                self.add(name, protocol, budget, score)
+        if "clustering" in self.protocols and self.train.classes:
+            self.add(name, "clustering", 0.0, clustering(test_x, test_y, k=len(self.train.classes)))
+        if "retrieval" in self.protocols and self.train.classes:
+            self.add(name, "retrieval", 0.0, retrieval(test_x, test_y))
+        self.table.cost.setdefault(name, round(time.perf_counter() - began, 1))
+        self.say(f"  {name}: scored in {time.perf_counter() - began:.0f} s")
+
+    def ranks(self, name: str, x: np.ndarray) -> None:
+        z = torch.from_numpy(x[:25_600])
+        self.table.ranks[name] = round(float(rank_me(z)), 2)
+        self.table.measures.setdefault(name, {})["alpha_req"] = round(float(alpha_req(z)), 3)
+
+    def _clean(self, name: str, x: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray]:
+        """Without the rows of items that could not be decoded; they are counted once."""
+        fine = np.isfinite(x).all(axis=1)
+        if not fine.all() and name == "encoder":
+            self.table.notes.append(f"{int((~fine).sum())} of {len(x)} items could not be decoded and are left out.")
+        return x[fine], source.labels[fine]
+
+    def add(self, name: str, protocol: str, budget: float, score: Score) -> None:
+        self.table.cells.append(Cell(name, protocol, budget, int(score.detail.get("labels", 0)), score))
+
+    def supervised(self) -> None:
+        """The same network trained on each budget's labels, its features under the same probes with the same labels."""
+        began = time.perf_counter()
+        for budget in self.budgets:
+            chosen = budget_indices(self.train.labels, budget, 0, self.seed, self.train.groups)
+            part = labelled_subset(self.train, chosen, self.train.classes)
+            if len(part) < 4:
+                self.table.notes.append(f"{len(part)} labels are too few to train the supervised network.")
+                continue
+            trained, _ = train_supervised(self.encoder, part, seed=self.seed, budget=self.supervision)
+            train_x, test_x = trained.embed(part), trained.embed(self.test)
+            fine, kept = np.isfinite(test_x).all(axis=1), np.isfinite(train_x).all(axis=1)
+            for protocol in (p for p in self.protocols if p in PROBES):
+                score = PROBES[protocol](train_x[kept], part.labels[kept], test_x[fine], self.test.labels[fine])
+                score.detail["labels"] = len(chosen)
+                self.add("supervised", protocol, budget, score)
+            if budget == self.budgets[-1]:
+                self.ranks("supervised", train_x[kept])
+        self.table.cost["supervised"] = round(time.perf_counter() - began, 1)
+        self.say(f"  supervised: trained and scored in {time.perf_counter() - began:.0f} s")
+
+    def boosting(self) -> None:
+        began = time.perf_counter()
+        train_x, test_x = self.raw_parts or (self.encoder.raw(self.train), self.encoder.raw(self.test))
+        for budget in self.budgets:
+            chosen = budget_indices(self.train.labels, budget, 0, self.seed, self.train.groups)
+            self.add("boosting", "boosting", budget, boost(train_x[chosen], self.train.labels[chosen], test_x, self.test.labels,
+                                                           classes=self.train.classes, seed=self.seed))
+        self.table.cost["boosting"] = round(time.perf_counter() - began, 1)
+
+    def finetuned(self) -> None:
+        for budget in self.budgets:
+            for name, scratch in (("encoder", False), ("supervised", True)):
+                self.add(name, "finetune", budget, finetune(self.encoder, self.train, self.test, labels=budget, seed=self.seed,
+                                                            budget=self.supervision, from_scratch=scratch))
+
+    def overlap(self) -> None:
+        """Notes how many test items were in the training data, bit for bit after the preprocessing."""
+        train_x, test_x = self.raw_parts or (self.encoder.raw(self.train), self.encoder.raw(self.test))
+        shared = overlap(_hashes(train_x), _hashes(test_x))
+        if shared.count:
+            self.table.notes.append(shared.sentence("the labelled training data", "the test data"))
+        same = self.encoder.lineage.get("data") == self.test.fingerprint()
+        if same:
+            self.table.notes.append("The test data are the data that the encoder was pretrained on.")
+
+
+def _hashes(x: np.ndarray) -> np.ndarray:
+    """uint64 [N]: a hash of every row."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    weights = np.random.default_rng(0).integers(1, 2**63, bits.shape[1], dtype=np.uint64) | np.uint64(1)
+    with np.errstate(over="ignore"):
+        return (bits * weights).sum(axis=1, dtype=np.uint64)

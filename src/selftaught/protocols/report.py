@@ -1,0 +1,3 @@
+"""The report of a run."""
+def write_report(*a, **k):
+    raise NotImplementedError

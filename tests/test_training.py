@@ -250,8 +250,8 @@ def test_two_named_streams(source, waves):
     plan = make_plan(labelled, {"method": Both, "steps": 8, "batch_size": 8, "backbone.widths": (8, 16), "log_every": 1})
     few = plan.stream(labelled, name="labelled")
     loader = plan.stream(source, name="unlabelled") if source.labels is not None else None
-    from selftaught.sources import Loader
     from selftaught.modalities import find_modality
+    from selftaught.sources import Loader
 
     reader = loader or Loader(source, lambda items: find_modality("series").collate(items, plan.preprocessing), seed=0,
                               stream="unlabelled", num_workers=0, max_bad=0.01)

@@ -35,6 +35,8 @@ class Encoder:
         self.backbone_name, self.backbone_options = backbone_name, dict(backbone_options or {})
         self.lineage = dict(lineage or {})
         self.modality: Modality = find_modality(preprocessing.modality)
+        if len(preprocessing.facts.shape) == 3:  # as it was trained: faster, and a loaded encoder is the same to the bit
+            self.backbone.to(memory_format=torch.channels_last)
 
     def __repr__(self) -> str:
         facts = self.preprocessing.facts
@@ -49,7 +51,7 @@ class Encoder:
 
     def open(self, data: Any, **options: Any) -> Source:
         """The data as a source prepared as in training. Raises DataError when it is of another modality or shape."""
-        source = open_source(data, **{"modality": None, **options})
+        source = open_source(data, **{"least": 1, **options})
         if source.modality != self.preprocessing.modality:
             raise DataError(f"This encoder takes {self.preprocessing.modality} data, but what was given is {source.modality} data.")
         self.modality.configure(source, self.preprocessing)

@@ -14,7 +14,7 @@ from .arrays import as_features, check_width
 
 Metric = Literal["cosine", "euclidean"]
 _METRICS = ("cosine", "euclidean")
-_BLOCK = (1024, 16384)  # queries × references compared at a time: 64 MB
+_BLOCK = (2048, 16384)  # queries × references compared at a time: 128 MB
 
 
 def _precision(x: Tensor) -> torch.dtype:

@@ -13,7 +13,7 @@ from ..encoder import Encoder
 from ..evaluation import neighbours
 from ..sources import subset
 
-MOST = 2000  # items that are embedded, mapped and searched
+MOST = 1500  # items that are embedded, mapped and searched
 QUERIES, SHOWN, FAILURES = 8, 8, 8
 _VOTERS = 10  # neighbours whose labels count
 _LEAST = 16  # items below which t-SNE says nothing
@@ -74,7 +74,7 @@ class Sample:
 
 
 def project(z: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    """(places [n, 2] in the unit square, how they were found): PCA to 50 dimensions, then t-SNE; PCA alone for few or equal rows.
+    """(places [n, 2] within the unit square, how they were found): PCA to 50 dimensions, then t-SNE; PCA alone for few or equal rows.
 
     One thread, so that the same embedding gives the same map.
     """
@@ -83,7 +83,7 @@ def project(z: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
     with threadpool_limits(1):
         centred = z.astype(np.float64) - z.mean(0)
         u, s, _ = np.linalg.svd(centred, full_matrices=False)
-        u = u * np.where(np.abs(u).argmax(0) >= 0, np.sign(u[np.abs(u).argmax(0), np.arange(u.shape[1])]), 1.0)  # a sign that lasts
+        u = u * np.sign(u[np.abs(u).argmax(0), np.arange(u.shape[1])])  # a singular vector's sign is arbitrary: settle it
         reduced = (u * s)[:, :50]
         spread = float(s[0]) if len(s) else 0.0
         if len(z) < _LEAST or spread < 1e-9:
@@ -99,8 +99,9 @@ def project(z: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
 
 
 def _unit(flat: np.ndarray) -> np.ndarray:
+    """Moved and scaled alike in both directions, so that distances keep their proportions."""
     low, high = flat.min(0), flat.max(0)
-    return (flat - low) / np.maximum(high - low, 1e-12)
+    return (flat - low) / max(float((high - low).max()), 1e-12)
 
 
 def medoids(z: np.ndarray, count: int, seed: int) -> list[int]:

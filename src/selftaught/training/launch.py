@@ -71,7 +71,7 @@ class Place:
         """The largest of an integer over the processes."""
         if self.world == 1:
             return number
-        return int(self.fabric.all_gather(torch.tensor(number, device=self.device)).max())
+        return int(self.fabric.all_reduce(torch.tensor(float(number), device=self.device), reduce_op="max"))
 
     def check_divides(self, batch_size: int, accumulate: int, stream: str) -> None:
         if batch_size % (self.world * accumulate):
@@ -92,7 +92,7 @@ def launch(settings: Any) -> Place:
     if settings.precision not in PRECISIONS:
         raise OptionError(f"There is no precision '{settings.precision}'. Known: {', '.join(PRECISIONS)}.")
     many = settings.devices > 1 or torch.distributed.is_torchelastic_launched()
-    strategy = DDPStrategy(broadcast_buffers=False) if many else "auto"
+    strategy = DDPStrategy(forward_sync_buffers=False) if many else "auto"
     logging.getLogger("lightning_fabric").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

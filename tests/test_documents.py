@@ -1,0 +1,73 @@
+"""Every code block of the documents is executed; links between documents lead somewhere."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+BLOCK = re.compile(r"```(\w+)\n(.*?)```", re.S)
+
+
+def blocks(name: str, language: str) -> list[str]:
+    return [code for kind, code in BLOCK.findall((ROOT / name).read_text()) if kind == language]
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Path:
+    """A folder with what the examples speak of: photos/, table.parquet, series.npz and labelled folders."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    place = tmp_path_factory.mktemp("documents")
+    rng = np.random.default_rng(0)
+    for folder in ("photos", "labelled/train/cats", "labelled/train/dogs", "labelled/test/cats", "labelled/test/dogs"):
+        (place / folder).mkdir(parents=True)
+        for i in range(40 if folder == "photos" else 12):
+            pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) // (2 if "cats" in folder else 1)
+            Image.fromarray(pixels).save(place / folder / f"{i}.png")
+    pq.write_table(pa.table({"age": rng.normal(size=64), "height": rng.normal(size=64), "city": list("abcd" * 16),
+                             "income": ["low", "high"] * 32}), place / "table.parquet")
+    np.savez(place / "series.npz", x=rng.normal(size=(48, 2, 64)).astype(np.float32), y=np.arange(48) % 2)
+    return place
+
+
+def test_write_a_method(tmp_path):
+    code = "\n".join(blocks("docs/WRITE_A_METHOD.md", "python"))
+    (tmp_path / "written.py").write_text(f"import torch\ntorch.set_num_threads(1)\n{code}")
+    done = subprocess.run([sys.executable, "written.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("code", blocks("README.md", "python"), ids=lambda code: code.strip().splitlines()[0][:40])
+def test_readme_python(code, workplace):
+    done = subprocess.run([sys.executable, "-c", f"import torch\ntorch.set_num_threads(1)\n{code}"], cwd=workplace, capture_output=True,
+                          text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_readme_commands(workplace):
+    """The shell blocks in order, in one folder; `make` and cloning are what continuous integration does anyway."""
+    ran = 0
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    for block in blocks("README.md", "sh"):
+        for line in block.splitlines():
+            words = shlex.split(line, comments=True)
+            if words and words[0] == "selftaught":
+                done = subprocess.run(words, cwd=workplace, capture_output=True, text=True, timeout=300, env=environment)
+                assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+                ran += 1
+    assert ran >= 5
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/ARCHITECTURE.md", "docs/WRITE_A_METHOD.md", "docs/SYSTEMS.md"])
+def test_links_lead_somewhere(page):
+    text = (ROOT / page).read_text()
+    missing = [t for t in re.findall(r"\]\((?!http|#)([^)#]+)", text) if not ((ROOT / page).parent / t).exists()]
+    assert text.strip() and not missing

@@ -9,7 +9,8 @@ import pytest
 
 from selftaught.contracts import DataError
 from selftaught.systems import catalogue
-from selftaught.systems.proof import Arm, Claim, Proof, data_file, interval, judge, run_proof
+from selftaught.systems.arms import data_file
+from selftaught.systems.proof import Arm, Claim, Proof, interval, judge, run_proof
 
 ARMS = (Arm("new", "simclr"), Arm("old", None, role="baseline"), Arm("bare", "s000_bare", role="ablation"))
 BETTER = Claim("new beats old", "knn", "new", "old")

@@ -170,6 +170,14 @@ def test_normalisation_output_layout_and_other_types():
     assert torch.allclose(measured.x, ((x / 255 * 4 - 1) / 3 - mean) / std, atol=1e-4)  # beyond the range nothing is cut
 
 
+def test_views_stay_float32_where_the_networks_run_in_bfloat16():
+    batch = batch_of(pictures(3, 24))
+    expected = make(batch, FULL)[0]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        view = make(batch, FULL)[0]
+    assert view.x.dtype == torch.float32 and torch.equal(view.x, expected.x)
+
+
 def test_geometry_is_invariant_to_how_the_original_was_stretched():
     """A crop drawn in a 40 × 80 original shows the same from its square canvas as from its own pixels."""
     wide = np.asarray(Image.fromarray(pictures(1, 12)[0].permute(1, 2, 0).numpy()).resize((80, 40), Image.Resampling.BICUBIC))

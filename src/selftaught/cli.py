@@ -146,7 +146,7 @@ def embed(
 def neighbours(
     run: RunPath, data: Data,
     item: Annotated[str, typer.Option(help="Row number, or a part of the item's name.")] = "0",
-    k: Annotated[int, typer.Option(help="How many neighbours.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", help="How many neighbours.")] = 10,
     output: Annotated[str | None, typer.Option("-o", "--output", help="PNG of the item and its neighbours [none].",
                                                show_default=False)] = None,
     layout: Layout = None, as_json: Json = False,
@@ -218,15 +218,15 @@ def prove(
 ) -> None:
     """Run a system's proof: its arms, paired by seed, and whether each claim holds. Arms already run are taken from the cache."""
     from .systems import prove as run_proof
+    from .systems import summary
 
     result = run_proof(id, seeds=seeds, say=(lambda line: print(line, file=sys.stderr, flush=True)))
     if as_json:
-        print(json.dumps({k: result[k] for k in ("id", "claims", "seeds", "seconds")}))
+        print(json.dumps(summary(result)))
         return
     for claim in result["claims"]:
-        low, high = claim["interval"]
-        print(f"{'holds' if claim['holds'] else 'does not hold'}: {claim['statement']}\n    {claim['measured']} against "
-              f"{claim['baseline']}; difference in [{low:.4g}, {high:.4g}]")
+        print(f"{'holds' if claim['holds'] else 'does not hold'}: {claim['statement']}\n    measured {claim['measured']}, baseline "
+              f"{claim['baseline']}, interval {claim['interval']}")
 
 
 if __name__ == "__main__":

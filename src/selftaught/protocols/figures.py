@@ -30,7 +30,7 @@ def ticks(low: float, high: float, count: int = 3) -> list[float]:
     if not high > low:
         return [low]
     step = 10 ** math.floor(math.log10((high - low) / count))
-    step = next(s for s in (step, 2 * step, 5 * step, 10 * step) if (high - low) / s <= count + 0.5)
+    step = next(s for s in (step, 2 * step, 5 * step, 10 * step) if (high - low) / s <= count + 1.5)
     first = math.ceil(low / step - 1e-9)
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
@@ -58,6 +58,7 @@ class Panel:
                  log: bool = False):
         self.width, self.height, self.log = width, height, log
         self.left, self.top, self.right, self.bottom = 46.0, 10.0, width - right, height - 24.0
+        self.inset = 14.0 if log else 0.0  # room for points that are moved apart
         self.x = tuple(math.log10(max(v, 1e-12)) for v in x) if log else x
         pad = 0.06 * (y[1] - y[0]) or 0.05 * abs(y[0]) or 0.5
         self.y = (y[0] - pad, y[1] + pad)
@@ -66,7 +67,8 @@ class Panel:
     def across(self, value: float) -> float:
         value = math.log10(max(value, 1e-12)) if self.log else value
         span = self.x[1] - self.x[0]
-        return (self.left + self.right) / 2 if not span else self.left + (value - self.x[0]) / span * (self.right - self.left)
+        left, right = self.left + self.inset, self.right - self.inset
+        return (left + right) / 2 if not span else left + (value - self.x[0]) / span * (right - left)
 
     def down(self, value: float) -> float:
         return self.bottom - (value - self.y[0]) / (self.y[1] - self.y[0]) * (self.bottom - self.top)
@@ -77,11 +79,13 @@ class Panel:
             self.parts.append(f'<line class="rule" x1="{self.left}" x2="{self.right:.1f}" y1="{y:.1f}" y2="{y:.1f}"/>'
                               f'<text class="tick" x="{self.left - 6}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')
         for place, (value, text) in enumerate(x_ticks):
-            anchor = "middle" if 0 < place < len(x_ticks) - 1 or len(x_ticks) == 1 or self.log else "start" if place == 0 else "end"
-            self.parts.append(f'<text class="tick" x="{self.across(value):.1f}" y="{self.height - 6}" text-anchor="{anchor}">{escape(text)}</text>')
+            inner = 0 < place < len(x_ticks) - 1 or len(x_ticks) == 1 or self.log
+            anchor = "middle" if inner else "start" if place == 0 else "end"
+            self.parts.append(f'<text class="tick" x="{self.across(value):.1f}" y="{self.height - 6}" text-anchor="{anchor}">'
+                              f"{escape(text)}</text>")
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], ink: str) -> None:
-        points = " ".join(f"{self.across(a):.1f},{self.down(b):.1f}" for a, b in zip(xs, ys))
+    def line(self, xs: Sequence[float], ys: Sequence[float], ink: str, shift: float = 0.0) -> None:
+        points = " ".join(f"{self.across(a) + shift:.1f},{self.down(b):.1f}" for a, b in zip(xs, ys))
         self.parts.append(f'<polyline class="line {ink}" points="{points}"/>')
 
     def band(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], ink: str) -> None:
@@ -123,21 +127,26 @@ def curve_panel(title: str, curves: dict[str, dict[str, Any]]) -> str:
         ends.append((curve["value"][-1], f"{label} {number(curve['value'][-1])}".strip(), ink))
     panel.labels(ends)
     said = ", ".join(text for _, text, _ in ends)
-    return f'<figure class="panel"><figcaption>{escape(title)}</figcaption>{panel.svg(f"{title} against steps; at the end {said}")}</figure>'
+    return _figure(title, panel.svg(f"{title} against steps; at the end {said}"))
 
 
 def budget_panel(title: str, rows: Sequence[tuple[str, str, Sequence[tuple[int, float, float, float]]]]) -> str:
     """Scores against the number of labels. rows: (name, ink, [(labels, value, low, high)]); bars are the intervals."""
     points = [p for _, _, row in rows for p in row]
     counts = sorted({p[0] for p in points})
-    panel = Panel((counts[0], counts[-1]), (min(p[2] for p in points), max(p[3] for p in points)), width=400, height=240, right=104, log=True)
+    reach = min(p[2] for p in points), max(p[3] for p in points)
+    panel = Panel((counts[0], counts[-1]), reach, width=400, height=240, right=104, log=True)
     panel.axes([(c, f"{c:,}" + (" labels" if c == counts[0] else "")) for c in counts])
     ends = []
     for place, (name, ink, row) in enumerate(rows):
         shift = (place - (len(rows) - 1) / 2) * 3.0
-        panel.line([p[0] for p in row], [p[1] for p in row], ink)
+        panel.line([p[0] for p in row], [p[1] for p in row], ink, shift)
         for labels, value, low, high in row:
             panel.interval(labels, value, low, high, ink, f"{name}, {labels:,} labels: {value:.3f} [{low:.3f}, {high:.3f}]", shift)
         ends.append((row[-1][1], name, ink))
     panel.labels(ends)
-    return f'<figure class="panel wide"><figcaption>{escape(title)}</figcaption>{panel.svg(f"{title} against the number of labels")}</figure>'
+    return _figure(title, panel.svg(f"{title} against the number of labels"))
+
+
+def _figure(title: str, svg: str) -> str:
+    return f"<figure><figcaption>{escape(title)}</figcaption>{svg}</figure>"

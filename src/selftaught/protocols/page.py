@@ -43,15 +43,17 @@ a{color:var(--blue)}
 nav{margin-top:1.2rem;font-size:.9rem;display:flex;flex-wrap:wrap;gap:.2rem 1.1rem}
 nav a{text-decoration:none}nav a:hover{text-decoration:underline}
 .scroll{overflow-x:auto;margin:.8rem 0}
-table{border-collapse:collapse;font-size:.9rem;min-width:min(100%,32rem)}
+table{border-collapse:collapse;font-size:.9rem}
 th,td{text-align:left;padding:.38rem 1.1rem .38rem 0;vertical-align:top;border-bottom:1px solid var(--rule)}
 thead th{font-weight:600;vertical-align:bottom}
 thead tr:not(:last-child) th{border-bottom:0;padding-bottom:0}
+thead th.group{text-align:center;border-bottom:1px solid var(--rule)!important;padding:.2rem 0}
+.gap{padding-left:1.4rem}
 th[scope=row]{font-weight:500}
 .num{text-align:right;white-space:nowrap}
 .num small{display:block;color:var(--muted);font-size:.78rem}
 .best{font-weight:700}.best small{font-weight:400}
-.mark{display:inline-block;width:1em;color:var(--blue);font-weight:400}
+.mark{display:inline-block;width:1.2em;text-align:left;color:var(--blue);font-weight:400}
 .key{white-space:nowrap}
 dt{font-weight:600}dd{margin:0 0 .45rem}
 .panels{display:grid;grid-template-columns:repeat(auto-fill,minmax(17rem,1fr));gap:1.4rem 1.6rem;margin:1rem 0}
@@ -72,15 +74,16 @@ svg .label{fill:var(--c)}
 .legend button{font:inherit;color:inherit;background:none;border:0;padding:.1rem 0;cursor:pointer}
 .legend button[aria-pressed=true]{text-decoration:underline;text-underline-offset:.25em}
 .legend i{display:inline-block;width:.75em;height:.75em;border-radius:50%;background:var(--c);margin-right:.4em}
-.row{display:flex;flex-wrap:wrap;gap:.7rem .6rem;padding:1rem 0;border-bottom:1px solid var(--rule);align-items:flex-start;break-inside:avoid}
+.row{display:flex;flex-wrap:wrap;gap:.7rem .6rem;padding:1rem 0;border-bottom:1px solid var(--rule);align-items:flex-start;
+ break-inside:avoid}
 .item{width:5.1rem;font-size:.78rem;line-height:1.3;text-align:center}
-.item img{display:block;width:4.6rem;height:4.6rem;object-fit:contain;margin:0 auto .25rem;border:2px solid transparent;background:var(--tint)}
+.item img{display:block;width:4.6rem;height:4.6rem;object-fit:contain;margin:0 auto .25rem;
+ border:2px solid transparent;background:var(--tint)}
 .item.query{margin-right:1rem}.item.query img{border-color:var(--ink)}
 .item.same img{border-color:var(--blue)}.item.differs img{border:2px dashed var(--red)}
 .item.differs .label{color:var(--red)}
 .item .label{display:block;overflow-wrap:anywhere}.item .at{display:block;color:var(--muted)}
 .said{width:11rem;font-size:.88rem;overflow-wrap:anywhere}
-.pixel{image-rendering:pixelated}
 @media (max-width:38rem){html{font-size:15px}body{padding-top:1.4rem}section{margin-top:2.6rem}
  .map .name{font-size:34px;stroke-width:8}.said{width:100%}.item{width:4.3rem}.item img{width:4rem;height:4rem}.item.query{margin-right:0}}
 @media print{body{max-width:none;padding:0}nav,.legend button[aria-pressed=true]{display:none}section{margin-top:2rem}

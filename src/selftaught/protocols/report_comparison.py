@@ -18,8 +18,10 @@ PROTOCOLS = {
     "boosting": ("boosting", "gradient-boosted trees fitted on the input itself"),
 }
 REPRESENTATIONS = {
-    "encoder": "what this run learned without labels", "random": "the same network, untrained, its BatchNorm statistics estimated on the data",
-    "raw": "the preprocessed input itself, flattened", "supervised": "the same network trained from scratch on the labels of each budget",
+    "encoder": "what this run learned without labels",
+    "random": "the same network, untrained, its BatchNorm statistics estimated on the data",
+    "raw": "the preprocessed input itself, flattened",
+    "supervised": "the same network trained from scratch on the labels of each budget",
     "boosting": "what a table's labels give without any network",
 }
 _SHORT = {"encoder": "encoder", "random": "random", "raw": "raw input", "supervised": "supervised", "boosting": "boosting"}
@@ -29,11 +31,12 @@ def comparison(table: dict[str, Any] | None) -> str:
     """The section; without a table it says how to get one."""
     if not table or not table["cells"]:
         return section("comparison", "Comparison", paragraph(
-            "Nothing was compared yet. With labelled data, `selftaught evaluate RUN TRAIN TEST` fills this part: the encoder against the "
+            "Nothing was compared yet. With labelled data, selftaught evaluate RUN TRAIN TEST fills this part: the encoder against the "
             "raw input, its random initialisation and supervised training.", "muted"))
     rows = list(dict.fromkeys(c["representation"] for c in table["cells"]))
-    columns = sorted({(c["protocol"], c["budget"]) for c in table["cells"]}, key=lambda c: (list(PROTOCOLS).index(c[0]) if c[0] in PROTOCOLS
-                                                                                            else 99, c[1]))
+    known = list(PROTOCOLS)
+    columns = sorted({(c["protocol"], c["budget"]) for c in table["cells"]},
+                     key=lambda c: (known.index(c[0]) if c[0] in known else len(known), c))
     cells = {(c["representation"], c["protocol"], c["budget"]): c for c in table["cells"]}
     legend = ("Each number is the score on the test items, beneath it its 95 % interval. Larger is better. ● is the best of its column, "
               "○ has an interval that overlaps the best's.")
@@ -41,8 +44,8 @@ def comparison(table: dict[str, Any] | None) -> str:
     said += [f"{NAMES.get(r, r)}: {REPRESENTATIONS[r]}." for r in rows if r in REPRESENTATIONS]
     said += ["RankMe: how many directions the vectors use, from their singular values, without labels.",
              "cost: seconds to train (where it is trained) and to embed and score."]
-    return section("comparison", "Comparison", paragraph(legend, "small"), _grid(table, rows, columns, cells), _budgets(rows, columns, cells),
-                   bullets(table.get("notes", ())), f'<div class="small">{bullets(said)}</div>')
+    return section("comparison", "Comparison", paragraph(legend, "small"), _grid(table, rows, columns, cells),
+                   _budgets(rows, columns, cells), bullets(table.get("notes", ())), f'<div class="small">{bullets(said)}</div>')
 
 
 def _protocol(name: str) -> str:
@@ -59,11 +62,12 @@ def _heads(columns: list[tuple[str, float]], cells: dict[tuple, dict[str, Any]])
     for protocol in dict.fromkeys(p for p, _ in columns):
         own = [(p, b) for p, b in columns if p == protocol]
         some = next(c for (_, p, _), c in cells.items() if p == protocol)
-        first += f'<th class="num" colspan="{len(own)}">{escape(_protocol(protocol))}, {escape(_metric(some))}</th>'
-        for _, budget in own:
+        first += f'<th class="group" colspan="{len(own)}">{escape(_protocol(protocol))}, {escape(_metric(some))}</th>'
+        for place, (_, budget) in enumerate(own):
             labels = next(c["labels"] for (_, p, b), c in cells.items() if (p, b) == (protocol, budget))
-            second += f'<th class="num">{f"{budget:.0%}" if 0 < budget <= 1 else "–"}<small>{f"{labels:,} labels" if labels else ""}</small></th>'
-    return f'<tr>{first}<th class="num" rowspan="2">RankMe</th><th class="num" rowspan="2">cost, s</th></tr><tr>{second}</tr>'
+            share, count = f"{budget:.0%}" if 0 < budget <= 1 else "", f"{labels:,} labels" if labels else "all items"
+            second += f'<th class="num{"" if place else " gap"}">{share}<small>{count}</small></th>'
+    return f'<tr>{first}<th class="num gap" rowspan="2">RankMe</th><th class="num" rowspan="2">cost, s</th></tr><tr>{second}</tr>'
 
 
 def _grid(table: dict[str, Any], rows: list[str], columns: list[tuple[str, float]], cells: dict[tuple, dict[str, Any]]) -> str:

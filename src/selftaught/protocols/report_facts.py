@@ -86,12 +86,12 @@ def _headline(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any], ta
     verdict, sentence = _verdict(run, lines, summary)
     decisions = run.decisions
     epochs = run.value("epochs")
-    passes = "" if epochs is None else f", {epochs:,.4g} {'pass' if epochs == 1 else 'passes'} over the data"
+    passes = "" if epochs is None else f", {epochs:,.3g} {'pass' if epochs == 1 else 'passes'} over the data"
     items = {"image": "images", "table": "rows of a table"}.get(decisions.get("modality"), str(decisions.get("modality")))
-    learned = (f"{run.value('method')} with a {run.value('backbone')} on {decisions.get('items', 0):,} {items}: "
-               f"{run.value('steps'):,} steps of {run.value('batch_size')}{passes}")
+    learned = f"What {run.value('method')} learned from {decisions.get('items', 0):,} {items}"
+    how = f"{run.value('backbone')}, {run.value('steps'):,} steps of {run.value('batch_size')} items{passes}, seed {run.value('seed')}"
     winners = table.winners() if table is not None and table.cells else []
-    return {"learned": learned, "verdict": verdict, "sentence": sentence, "winners": winners}
+    return {"learned": learned, "how": how, "verdict": verdict, "sentence": sentence, "winners": winners}
 
 
 def _verdict(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any]) -> tuple[str, str]:
@@ -106,14 +106,15 @@ def _verdict(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any]) -> 
     if not summary or done < (planned or 0):
         return "stopped", f"The run stands at step {done:,} of {planned:,}; continue it with --resume."
     ranks = health(lines).get("features_rank")
-    seen = "No health check was made." if ranks is None else \
-        f"{ranks['checks']} health checks saw no collapse; the features' effective rank went from {ranks['first']:.3g} to {ranks['last']:.3g}."
+    seen = "No health check was made." if ranks is None else (
+        f"{ranks['checks']} health checks saw no collapse; the features' effective rank went from {ranks['first']:.3g} to "
+        f"{ranks['last']:.3g}.")
     return "healthy", f"All {done:,} steps were taken. {seen}"
 
 
 def _fallen(lines: list[dict[str, Any]]) -> str:
     seen = health(lines)
-    parts = [f"{HEALTH[k]} fell from {seen[k]['first']:.3g} to {seen[k]['last']:.3g}" for k in ("head_spread", "features_spread") if k in seen]
+    parts = [f"{HEALTH[k]}, went from {seen[k]['first']:.3g} to {seen[k]['last']:.3g}" for k in seen if k.endswith("_spread")]
     return f"The representation has collapsed: {'; '.join(parts)}." if parts else "The representation has collapsed."
 
 

@@ -32,6 +32,9 @@ def item_facts(encoder: Encoder, source: Source, *, seed: int = 0, most: int = M
     embedding = {"items": len(kept), "of": len(source), "unreadable": int((~fine).sum()), "width": int(z.shape[1]), "projection": how,
                  "classes": sample.classes, "labelled": int(sample.known.sum()),
                  "points": [{**sample.described(i), "x": round(float(x), 4), "y": round(float(y), 4)} for i, (x, y) in enumerate(places)]}
+    unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
+    if len(kept) > 1:  # the mean over all pairs, from the length of the sum
+        embedding["mean_similarity"] = round(float(((unit.sum(0) ** 2).sum() - len(z)) / (len(z) * (len(z) - 1))), 4)
     if len(kept) < 3:
         return {"embedding": embedding, "neighbours": [], "failures": None}
     distance, place = neighbours(z, z, min(_VOTERS, len(z) - 1), skip_self=True)
@@ -155,6 +158,6 @@ def _number_failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) 
     scale = float(y[sample.known].std()) or 1.0
     off = np.where(sample.known & votes.any(1), np.abs(y - expected) / scale, -1.0)
     worst = [int(i) for i in np.argsort(-off, kind="stable")[:FAILURES] if off[i] > 0]
-    items = [{**sample.with_neighbours(i, place[i], similarity[i], 5), "expected": float(expected[i]), "deviations": round(float(off[i]), 4)}
-             for i in worst]
+    items = [{**sample.with_neighbours(i, place[i], similarity[i], 5), "expected": float(expected[i]),
+              "deviations": round(float(off[i]), 4)} for i in worst]
     return {"kind": "deviation", "voters": place.shape[1], "judged": int((off >= 0).sum()), "items": items}

@@ -14,13 +14,15 @@ from .page import bullets, paragraph, section, table
 from .report_facts import HEALTH
 
 Pictures = Callable[[int], str | None]
-_TOGETHER = {"effective rank": {"head": "head_rank", "features": "features_rank"}, "spread": {"head": "head_spread", "features": "features_spread"}}
+_TOGETHER = {"effective rank": {"head": "head_rank", "features": "features_rank"},
+             "spread": {"head": "head_spread", "features": "features_spread"}}
 
 
 def headline(facts: dict[str, Any]) -> str:
     head = facts["headline"]
     good = head["verdict"] == "healthy"
-    return (f'<header><h1>{escape(head["learned"])}</h1><p class="verdict{"" if good else " bad"}"><b>{head["verdict"].capitalize()}.</b> '
+    return (f'<header><h1>{escape(head["learned"])}</h1><p class="muted">{escape(head["how"])}</p>'
+            f'<p class="verdict{"" if good else " bad"}"><b>{head["verdict"].capitalize()}.</b> '
             f'{escape(head["sentence"])}</p>{bullets(w[0].upper() + w[1:] + "." for w in head["winners"])}</header>')
 
 
@@ -38,9 +40,10 @@ def curves(facts: dict[str, Any]) -> str:
     panels += [curve_panel("gradient norm", {"": found["gradient_norm"]})] if "gradient_norm" in found else []
     group = max(c["group"] for c in found.values())
     thinned = f" A line is the mean of up to {group} logged values in a row, its band their extremes." if group > 1 else ""
-    return section("curves", "Curves", paragraph(
-        "Against optimiser steps; the last value stands at the end of its line. Effective rank is the number of directions in use, spread is 1 "
-        f"where outputs point evenly everywhere and 0 where all are the same.{thinned}", "small"), f'<div class="panels">{"".join(panels)}</div>')
+    text = (
+        "Against optimiser steps; the last value stands at the end of its line. Effective rank is the number of directions in "
+        f"use, spread is 1 where outputs point evenly everywhere and 0 where all are the same.{thinned}")
+    return section("curves", "Curves", paragraph(text, "small"), f'<div class="panels">{"".join(panels)}</div>')
 
 
 def embedding_map(facts: dict[str, Any], pictures: Pictures, seed: int) -> str:
@@ -56,7 +59,6 @@ def embedding_map(facts: dict[str, Any], pictures: Pictures, seed: int) -> str:
         names = {ink: str(label) for label, ink in by_label.items() if ink != "other"}
         legend = [(ink, str(label)) for label, ink in sorted(by_label.items(), key=lambda e: classes.index(e[0])) if ink != "other"]
         legend += [("other", f"{sum(i == 'other' for i in by_label.values())} other classes")] if "other" in by_label.values() else []
-        text += " Labels were not used in training."
     elif found["labelled"]:
         inks, limits = number_inks(points)
         ends = ["lowest", *(number(v) for v in limits), "highest"]
@@ -66,7 +68,8 @@ def embedding_map(facts: dict[str, Any], pictures: Pictures, seed: int) -> str:
         inks, legend = ["ink0"] * len(points), []
     legend += [("none", "no label")] if legend and "none" in inks else []
     shown = {ink: name for ink, name in names.items() if ink in inks}
-    return section("map", "Map of the embedding", paragraph(text, "small"), map_figure(points, inks, shown, pictures, seed=seed), _legend(legend))
+    drawn = map_figure(points, inks, shown, pictures, seed=seed)
+    return section("map", "Map of the embedding", paragraph(text, "small"), drawn, _legend(legend))
 
 
 def _legend(entries: list[tuple[str, str]]) -> str:
@@ -80,11 +83,11 @@ def _label(value: Any) -> str:
 
 def _item(entry: dict[str, Any], pictures: Pictures, kind: str = "", under: str = "") -> str:
     uri = pictures(entry["index"])
-    same = entry.get("same")
+    same, label = entry.get("same"), entry.get("label")
     kind = kind or {True: "same", False: "differs"}.get(same, "")
     image = f'<img src="{uri}" alt="">' if uri else ""
-    label = f'<span class="label">{"≠ " if same is False else ""}{_label(entry.get("label"))}</span>' if entry.get("label") is not None else ""
-    return f'<div class="item {kind}" title="{escape(entry["name"])}">{image}{label}<span class="at">{escape(under)}</span></div>'
+    named = "" if label is None else f'<span class="label">{"≠ " if same is False else ""}{_label(label)}</span>'
+    return f'<div class="item {kind}" title="{escape(entry["name"])}">{image}{named}<span class="at">{escape(under)}</span></div>'
 
 
 def _row(entry: dict[str, Any], pictures: Pictures, said: str = "") -> str:
@@ -100,6 +103,7 @@ def neighbours(facts: dict[str, Any], pictures: Pictures) -> str:
         return section("neighbours", "Neighbours", paragraph("Too few items to have neighbours.", "muted"))
     labelled = any("same" in n for r in rows for n in r["neighbours"])
     text = f"{len(rows)} items from all over the embedding (k-means medoids), each with its nearest ones and their cosine similarity. "
+    text += f"Two items taken at random have {facts['embedding']['mean_similarity']:.3f} on average. "
     text += "A solid frame: the same label; a dashed one and ≠: another label." if labelled else ""
     return section("neighbours", "Neighbours", paragraph(text, "small"), *(_row(r, pictures) for r in rows))
 
@@ -119,31 +123,34 @@ def failures(facts: dict[str, Any], pictures: Pictures) -> str:
                 f"{r['deviations']:.1f} standard deviations apart</span>" for r in rows]
     else:
         share = "–" if found["agreement"] is None else f"{found['agreement']:.1%}"
-        title, text = "Failures", (f"Of the {voters} nearest neighbours of an item, {share} share its label on average. Below, the items whose "
-                                   "neighbours agree least: hard items, or wrong labels.")
+        title, text = "Failures", (f"Of the {voters} nearest neighbours of an item, {share} share its label on average. Below, the items "
+                                   "whose neighbours agree least: hard items, or wrong labels.")
         said = [f"labelled <b>{_label(r['label'])}</b>, neighbours mostly <b>{_label(r['majority'])}</b><br><span class=muted>"
                 f"{r['agreement']:.0%} agree</span>" for r in rows]
-    confused = [f"{c['label']} lies among {c['neighbours']}: {c['items']} items" for c in found.get("confusions", ())]
-    return section("failures", title, paragraph(text, "small"), bullets(confused), *(_row(r, pictures, s) for r, s in zip(rows, said)))
+    confused = [[c["label"], c["neighbours"], f"{c['items']:,}"] for c in found.get("confusions", ())]
+    mixed = table(["label", "neighbours mostly", "items"], confused, numeric=(2,)) if confused else ""
+    return section("failures", title, paragraph(text, "small"), mixed, *(_row(r, pictures, s) for r, s in zip(rows, said)))
 
 
 def quarantine(facts: dict[str, Any]) -> str:
     found = facts["quarantine"]
     bad, twice = found["bad_items"], found["duplicates"]
-    many = {None: "Duplicates were not counted.", 0: "No duplicates were seen."}.get(twice, f"{twice:,} items have the same contents as another one."
-                                                                                   if twice else "")
-    text = f"{bad:,} item{'s' if bad != 1 else ''} could not be read. {many}" if bad else f"Every item that was asked for could be read. {many}"
+    many = ("Duplicates were not counted." if twice is None else "No duplicates were seen." if not twice else
+            f"{twice:,} item{'s have' if twice > 1 else ' has'} the same contents as another one.")
+    text = f"{bad:,} item{'s' if bad > 1 else ''} could not be read. {many}" if bad else f"Every item asked for could be read. {many}"
     parts = [bullets(f"{n:,} × {reason}" for reason, n in found["reasons"].items()) if len(found["reasons"]) < bad else ""]
     if found["first"]:
-        parts.append(table(["item", "place", "reason"], [[str(e.get("name")), str(e.get("index")), str(e.get("reason"))] for e in found["first"]],
-                           numeric=(1,)))
-        parts.append(paragraph(f"The first {len(found['first'])} of {bad:,}; all are in quarantine.jsonl.", "small") if bad > len(found["first"]) else "")
+        rows = [[str(e.get(key)) for key in ("name", "index", "reason")] for e in found["first"]]
+        parts.append(table(["item", "place", "reason"], rows, numeric=(1,)))
+    if bad > len(found["first"]):
+        parts.append(paragraph(f"The first {len(found['first'])} of {bad:,}; all are in quarantine.jsonl.", "small"))
     return section("quarantine", "Bad items and duplicates", paragraph(text), *parts)
 
 
 def plan(facts: dict[str, Any]) -> str:
     rows = [[d["key"], _value(d.get("value")), str(d.get("by", "")), d.get("reason") or "default"] for d in facts["plan"]]
-    return section("plan", "Plan", paragraph("Every decision of the run, who took it (user, recipe of the method, or plan) and why.", "small"),
+    return section("plan", "Plan",
+                   paragraph("Every decision of the run, who took it (user, recipe of the method, or plan) and why.", "small"),
                    table(["decision", "value", "by", "reason"], rows), bullets(facts["data"]["notes"]))
 
 
@@ -162,7 +169,7 @@ def cost(facts: dict[str, Any]) -> str:
     rows += [["waiting for data", f"{found['data_wait']:.1%} of the time"]] if "data_wait" in found else []
     rows += [["encoder on disk", _bytes(found["encoder_bytes"])]] if "encoder_bytes" in found else []
     rows += [["run folder", _bytes(found["folder_bytes"])]]
-    rows += [["comparison", ", ".join(f"{k} {v:,.0f} s" for k, v in found["comparison_seconds"].items())]] if "comparison_seconds" in found else []
+    rows += [[f"comparison: {k}", f"{v:,.0f} s"] for k, v in found.get("comparison_seconds", {}).items()]
     return section("cost", "Cost", table(["", ""], rows, numeric=(1,)))
 
 
@@ -179,5 +186,6 @@ def health(facts: dict[str, Any]) -> str:
 
 def lineage(facts: dict[str, Any]) -> str:
     rows = [[k, _value(v)] for k, v in facts["lineage"].items() if v is not None]
-    return section("lineage", "Lineage", paragraph("What to quote: the same data fingerprint, version, seed and plan give the same run.", "small"),
+    return section("lineage", "Lineage",
+                   paragraph("What to quote: the same data fingerprint, version, seed and plan give the same run.", "small"),
                    table(["", ""], rows))

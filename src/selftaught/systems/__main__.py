@@ -1,4 +1,4 @@
-"""`python -m selftaught.systems` writes docs/SYSTEMS.md anew; with ids it first proves those and keeps their results to commit."""
+"""`python -m selftaught.systems` writes docs/SYSTEMS.md; with ids it first proves those and keeps their results to commit."""
 
 import sys
 

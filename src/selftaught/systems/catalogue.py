@@ -126,8 +126,8 @@ def verdict_of(result: Mapping[str, Any]) -> Verdict:
 def prove(id: str, *, seeds: int | None = None, say: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Runs the proof of a system and gives its result; `seeds`: that many instead of the registered ones, for a quick look."""
     proof = find_proof(id)
-    chosen = proof.seeds if seeds is None else (*proof.seeds, *range(max(proof.seeds) + 1, max(proof.seeds) + 1 + seeds))[:seeds]
-    return run_proof(proof, seeds=chosen, say=say)
+    more = range(max(proof.seeds) + 1, max(proof.seeds) + 1 + (seeds or 0))
+    return run_proof(proof, seeds=proof.seeds if seeds is None else (*proof.seeds, *more)[:seeds], say=say)
 
 
 def summary(result: Mapping[str, Any]) -> dict[str, Any]:

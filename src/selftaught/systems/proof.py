@@ -8,7 +8,6 @@ import json
 import math
 import os
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -22,6 +21,9 @@ ROLES = ("subject", "baseline", "ablation", "control")
 KINDS, DIRECTIONS, LEAST_SEEDS = ("paired difference", "threshold", "across arms"), ("greater", "smaller", "not worse"), 3
 Values = Mapping[str, float]
 Raw = Mapping[str, Mapping[Any, Values]]  # arm → seed → metric → value, as committed: None where it is not finite
+
+
+DATA: dict[str, Callable[[str], tuple[Any, Any]]] = {}  # first part of a data key → loader(rest) of a proof's own data
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,7 @@ class Proof:
         parts = {k: getattr(self, k) for k in self.__dataclass_fields__} | {"prepare": _source(self.prepare)}
         parts["arms"] = [a.configuration() | {"name": a.name, "role": a.role, "seconds": a.seconds} for a in self.arms]
         parts["claims"] = [c.__dict__ | {"value": _source(c.value)} for c in self.claims]
-        return _hash(parts)
+        return hashed(parts)
 
 
 def _source(function: Callable | None) -> str | None:
@@ -114,7 +116,7 @@ def _source(function: Callable | None) -> str | None:
     return "\n".join(line.strip() for line in inspect.getsource(function).split("\n") if line.strip()) if function else None
 
 
-def _hash(thing: Any) -> str:
+def hashed(thing: Any) -> str:
     return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -191,13 +193,13 @@ def code_version() -> str:
     What a system adds to an arm (ablations, measures) enters its key by source, so that a new one spares the runs of others."""
     root = Path(__file__).resolve().parent.parent
     files = [p for p in root.rglob("*.py") if p.name == "proof.py" or p.relative_to(root).parts[0] not in ("systems", "cli.py")]
-    return _hash(sorted((p.relative_to(root).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files))
+    return hashed(sorted((p.relative_to(root).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files))
 
 
 def arm_key(proof: Proof, arm: Arm, seed: int, *, fingerprint: Callable[[str], str], code: str) -> str:
     """Name of a run in the cache: its configuration (and the source of an ablation of the proof's own), code, data and seed."""
     own = _source(proof.prepare) if arm.method and arm.method.startswith(proof.id.lower() + "_") else None
-    return _hash([arm.configuration(), own, code, [fingerprint(k) for k in (arm.data, *arm.also)], seed])
+    return hashed([arm.configuration(), own, code, [fingerprint(k) for k in (arm.data, *arm.also)], seed])
 
 
 def write_json(path: Path, data: Any) -> None:
@@ -221,7 +223,10 @@ def run_proof(proof: Proof, *, seeds: Iterable[int] | None = None, runner: Calla
               fingerprint: Callable[[str], str] | None = None, say: Callable[[str], None] | None = None) -> dict[str, Any]:
     """Runs what the cache does not hold and gives the result (see `result_of`). seeds: others than the registered, for a quick
     look. runner(arm, seed) → metrics (`run_arm`). fingerprint(data key) → hash (the sources'). say: takes a line a run."""
-    runner, fingerprint = runner or run_arm, fingerprint or data_fingerprint
+    if runner is None or fingerprint is None:
+        from .arms import data_fingerprint, run_arm
+
+        runner, fingerprint = runner or run_arm, fingerprint or data_fingerprint
     if proof.prepare:
         proof.prepare()
     seeds, code, raw = tuple(proof.seeds if seeds is None else seeds), code_version(), {a.name: {} for a in proof.arms}
@@ -256,95 +261,3 @@ def result_of(proof: Proof, raw: Raw, seeds: Iterable[int]) -> dict[str, Any]:
         **{k: getattr(proof, k) for k in ("budget", "data", "substitutions", "omissions")}, "code": code_version(),
         "versions": {"python": platform.python_version()} | {n: version(n) for n in ("selftaught", "torch", "numpy")},
     })
-
-
-@dataclass(frozen=True)
-class Trained:
-    """What a measure may look at. run, plan: of `pretrain`. features: float32 [N, D] of the training items."""
-
-    seed: int
-    run: Any
-    plan: Any
-    train: Any
-    test: Any
-    features: np.ndarray
-
-    def method(self, newest: int = 1) -> Any:
-        """The trained method from its newest checkpoint, heads and all, in evaluation mode (newest=2: from the one before)."""
-        from ..training.checkpoint import checkpoints, load_checkpoint
-
-        load_checkpoint(checkpoints(self.run.files.checkpoints)[-newest][1], method := self.plan.build_method().eval())
-        return method
-
-
-DATA: dict[str, Callable[[str], tuple[Any, Any]]] = {}  # first part of a data key → loader(rest) of a proof's own data
-
-
-@lru_cache(maxsize=4)
-def proof_data(key: str) -> tuple[Any, Any]:
-    """(train, test) sources: "moved-digits", "cifar10-N" (the first N training and 5,000 test images), or one of `DATA`."""
-    from ..sources import open_source
-
-    kind, _, rest = key.partition("-")
-    if kind in DATA:
-        return DATA[kind](rest)
-    if key == "moved-digits":
-        return open_source("embedded:moved-digits/train"), open_source("embedded:moved-digits/test")
-    return tuple(open_source(cifar10(split, n), layout="NHWC") for split, n in (("train", int(rest)), ("test", 5000)))
-
-
-def data_file(*parts: str) -> Path:
-    """A file of the data folder; a DataError where SELFTAUGHT_DATA does not lead to it."""
-    folder = os.environ.get("SELFTAUGHT_DATA")
-    if folder and Path(folder, *parts).exists():
-        return Path(folder, *parts)
-    from ..contracts import DataError
-    raise DataError(f"This proof reads {'/'.join(parts)}, which is not in SELFTAUGHT_DATA ({folder or 'not set'}): set that to "
-                    "the folder of data sets.")
-
-
-@lru_cache(maxsize=2)
-def cifar10(split: str, rows: int) -> dict[str, np.ndarray]:
-    """The first rows of a split ("train", "test"): x uint8 [rows, 32, 32, 3], y [rows]; each ten rows hold every class once."""
-    import io
-
-    import pyarrow.parquet as parquet
-    from PIL import Image
-
-    table = parquet.read_table(data_file("images", f"cifar10_{split}.parquet"), columns=["image", "label"]).slice(0, rows)
-    x = np.stack([np.asarray(Image.open(io.BytesIO(image)).convert("RGB")) for image in table["image"].to_pylist()])
-    return {"x": x, "y": table["label"].to_numpy()}
-
-
-def data_fingerprint(key: str) -> str:
-    return _hash([source.fingerprint() for source in proof_data(key)])
-
-
-def run_arm(arm: Arm, seed: int) -> dict[str, float]:
-    """Trains one arm in a folder that is thrown away and measures it: knn, linear (test accuracy, where train has labels),
-    rankme and spread of the training features, loss (mean of the last tenth), seconds, the arm's own measures. A collapse is
-    measured, not stopped at. The untrained network has the same first weights, and BatchNorm statistics of the data."""
-    import torch
-
-    from ..evaluation import knn, linear_probe
-    from ..measures import rank_me, spread
-    from ..plan import make_plan
-    from ..protocols.baselines import estimate_statistics
-    from ..stages import pretrain
-
-    began, (train, test) = time.perf_counter(), proof_data(arm.data)
-    options = {"backbone": "convnet", "device": "cpu", "stop_on_collapse": False, "seed": seed, **arm.options}
-    options |= {"method": arm.method} if arm.method else {"method": "simclr", "lr": 0.0, "steps": 1}
-    with tempfile.TemporaryDirectory() as folder:
-        run = pretrain(train, out=Path(folder, "run"), progress=False, **options)
-        if arm.method is None:
-            estimate_statistics(run.encoder, train)
-        losses, z = [line["loss"] for line in run.metrics()], run.encoder.embed(train)
-        metrics = {"rankme": float(rank_me(torch.from_numpy(z))), "spread": float(spread(torch.from_numpy(z))),
-                   "loss": float(np.mean(losses[-max(1, len(losses) // 10):]))}
-        if train.labels is not None:
-            arrays = z, train.labels, run.encoder.embed(test), test.labels
-            metrics |= {"knn": knn(*arrays).value, "linear": linear_probe(*arrays).value}
-        for measure in arm.measures:
-            metrics |= measure(Trained(seed, run, make_plan(train, dict(options)), train, test, z))
-    return metrics | {"seconds": round(time.perf_counter() - began, 2)}

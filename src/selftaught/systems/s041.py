@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from .proof import DATA, Arm, Claim, Proof, cifar10
+from .arms import DATA, SMALL, cifar10
+from .proof import Arm, Claim, Proof
 
 
 def grey_photographs(rest: str):
@@ -35,7 +36,7 @@ def embeddings(trained) -> dict[str, float]:
 def elsewhere(trained) -> dict[str, float]:
     """linear_elsewhere: linear probe of the same encoder on the second data set."""
     from ..evaluation import linear_probe
-    from .proof import proof_data
+    from .arms import proof_data
 
     train, test = proof_data("grey-5000")
     encoder = trained.run.encoder
@@ -68,7 +69,7 @@ def last_place(arms) -> float:
     return min(v["head_rankme"] for name, v in arms.items() if name != "collapsed") - arms["collapsed"]["head_rankme"]
 
 
-BUDGET = {"epochs": 4, "batch_size": 256, "method.width": 128, "method.hidden": 512}  # one projector for all: ranks compare
+BUDGET = {**SMALL, "epochs": 4, "batch_size": 256, "method.width": 128, "method.hidden": 512}  # one projector for all: ranks compare
 VICREG = ((25.0, 1.0), (25.0, 0.1), (25.0, 10.0), (5.0, 1.0), (1.0, 0.1), (1.0, 0.01))
 SIMCLR = (0.02, 0.05, 0.1, 0.2, 0.5, 2.0)
 
@@ -100,7 +101,7 @@ PROOF = Proof(
         Claim("The collapsed run has the lowest RankMe.", "head_rankme", kind="across arms", value=last_place),
     ),
     seeds=(0, 1, 2, 3, 4),
-    budget="13 runs a seed of 4 passes over 6,000 items of 20 × 20, ConvNet, one projector size, at most 60 s an arm on "
+    budget="13 runs a seed of 4 passes over 6,000 items of 20 × 20, ConvNet 32-64-128-128, one projector size, at most 60 s an arm on "
            "two cores; the settings of the sweep were fixed before any was run",
     data="real",
     substitutions="Moved digits for a CIFAR-10 subset, since short runs differ there; the second data set is 5,000 "

@@ -1,5 +1,6 @@
 """S378, BYOL: it learns without negatives, does not collapse, and needs its predictor and teacher for that."""
 
+from .arms import SMALL
 from .proof import Arm, Claim, Proof
 
 
@@ -50,7 +51,7 @@ def rise(arms) -> float:
     return min(byol["knn_half"] - arms["untrained"]["knn"], byol["knn"] - byol["knn_half"])
 
 
-DATA, EPOCHS = "moved-digits", {"epochs": 12, "batch_size": 256, "checkpoint_every": 138}  # 23 steps a pass, half of 276
+DATA, EPOCHS = "moved-digits", {"epochs": 12, "batch_size": 256, "checkpoint_every": 138, **SMALL}  # 23 steps a pass, half of 276
 
 PROOF = Proof(
     id="S378",
@@ -61,7 +62,7 @@ PROOF = Proof(
                "gradients on both sides, it collapses or scores lower.",
     arms=(
         Arm("byol", "byol", DATA, EPOCHS, "subject", 120, (half_way, projections)),
-        Arm("untrained", None, DATA, {}, "baseline", 20),
+        Arm("untrained", None, DATA, SMALL, "baseline", 20),
         Arm("no predictor, no teacher", "s378_no_predictor", DATA, EPOCHS, "ablation", 120, (projections,)),
     ),
     claims=(
@@ -76,7 +77,7 @@ PROOF = Proof(
               "head_spread", "no predictor, no teacher", "byol", "smaller"),
     ),
     seeds=(0, 1, 2, 3, 4),
-    budget="12 passes over 6,000 items of 20 × 20, ConvNet, at most 120 s an arm on two cores; the ablation has the same "
+    budget="12 passes over 6,000 items of 20 × 20, ConvNet 32-64-128-128, at most 120 s an arm on two cores; the ablation has the same "
            "steps, sizes and rates as BYOL",
     data="real",
     substitutions="Moved digits (real handwriting, moved and noised) for a CIFAR-10 subset: there a short run is enough "

@@ -79,8 +79,13 @@ class ImageViews:
         self.mean, self.std = tuple(statistics["mean"]), tuple(statistics["std"])
         self.channels_last = channels_last
 
+    @torch.no_grad()
     def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        canvas, sizes = batch.fields["x"], batch.fields["size"]
+        with torch.autocast(batch.fields["x"].device.type, enabled=False):  # colours need more than bfloat16's 8 bits
+            return self._make(batch.fields["x"], batch.fields["size"], draws)
+
+    def _make(self, canvas: Tensor, sizes: Tensor, draws: Draws) -> list[View]:
+        """On a processor a few samples at a time, all their views, so that the caches hold what is worked on."""
         b, c, s, _ = canvas.shape
         plans = [self._plan(draws.split(f"view{k}"), sizes, spec, c) for k, spec in enumerate(self.specs)]
         chunk = b if canvas.is_cuda else min(b, max(1, _CHUNK // (c * s * s)))

@@ -337,3 +337,14 @@ def test_retrieval_from_a_gallery():
     assert e.retrieval(x, y, gallery_x=np.eye(3)[[1, 2, 0]], gallery_y=y, k=(1,)).detail["recall@1"] == 0.0
     with pytest.raises(DataError, match="another item"):
         e.retrieval(x, y)
+
+
+def test_mixed_precision_meets_in_the_wider(four):
+    x, y, u, v = four
+    assert e.knn(x.astype(np.float64), y, u.astype(np.float16), v).value == pytest.approx(e.knn(*four).value, abs=0.02)
+    wide = e.retrieval(x, y, gallery_x=u.astype(np.float64), gallery_y=v).value
+    assert wide == pytest.approx(e.retrieval(x, y, gallery_x=u, gallery_y=v).value, abs=1e-5)
+    x.flags.writeable = False
+    assert e.neighbours(x, u.astype(np.float64), 2)[0].shape == (300, 2)
+    with pytest.raises(DataError, match="are numbers"):
+        e.knn(np.array([["a", "b"], ["c", "d"]]), [0, 1], u, v)

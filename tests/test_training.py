@@ -208,7 +208,7 @@ def test_sigterm_saves_and_says_so(waves, tmp_path):
 
 def test_vicreg_without_its_guards_is_stopped(source):
     with pytest.raises(Collapsed, match="collapsed"):
-        run(source, method="vicreg", steps=300, health_every=5, **{"method.variance": 0.0, "method.covariance": 0.0})
+        run(source, method="vicreg", steps=300, health_every=5, **{"method.variance": 0.0, "method.covariance": 0.0, "lr": 0.05})
 
 
 def test_a_non_finite_loss_is_named(source):

@@ -87,7 +87,7 @@ def pretrain(
 
     run = run_pretrain(data, out=out, resume=resume, init=init, target=target, group=group, layout=layout, progress=not quiet,
                        say=(lambda line: None) if quiet else _say, **_overrides(settings or []))
-    if not quiet:
+    if run.leads and not quiet:
         summary = run.summary
         counted = f", {summary['bad_items']} bad items (see quarantine.jsonl)" if summary["bad_items"] else ""
         counted += f", {summary['duplicates']} duplicates" if summary["duplicates"] else ""

@@ -16,7 +16,7 @@ from typing import Any
 from torch import nn
 
 from . import __version__
-from .contracts import FREE, Collapsed, OptionError, Source
+from .contracts import FREE, Collapsed, OptionError, Source, parse
 from .encoder import Encoder
 from .modalities import Preprocessing
 from .plan import Plan, make_plan, recorded
@@ -81,8 +81,9 @@ def _content(value: Any) -> Any:
 class Run:
     """What `pretrain` leaves behind: a folder. `encoder` is read from it on first use."""
 
-    def __init__(self, folder: str | Path, *, outcome: Outcome | None = None, module: nn.Module | None = None):
-        self.folder, self.outcome, self._module = Path(folder), outcome, module
+    def __init__(self, folder: str | Path, *, outcome: Outcome | None = None, module: nn.Module | None = None, leads: bool = True):
+        """leads: whether this process is the one that writes (of several)."""
+        self.folder, self.outcome, self.leads, self._module = Path(folder), outcome, leads, module
         self.files = RunFolder(folder)
         self.decisions: dict[str, Any] = self.files.decisions()
 
@@ -156,7 +157,8 @@ def _settle(source: Source, folder: RunFolder, place: Place, resume: bool, overr
         for line in plan.lines():
             say(line)
         folder.write("preprocessing.json", json.dumps(plan.preprocessing.to_json()))
-        folder.write_decisions({"format": 1, "version": __version__, "modality": source.modality, "items": len(source),
+        folder.write_decisions({"format": 1, "version": __version__, "data": str(getattr(source, "origin", source.modality)),
+                                "modality": source.modality, "items": len(source),
                                 "fingerprint": source.fingerprint(), "init": str(init) if init is not None else None,
                                 "decisions": plan.to_json()})
         place.fabric.barrier()
@@ -177,16 +179,14 @@ def _refuse_changes(written: dict[str, Any], source: Source, overrides: dict[str
                           f"{source.fingerprint()}); start a new run with another --out, or restore the data.")
     for key, value in overrides.items():
         before = written["decisions"].get(key, {}).get("value")
-        if key not in FREE and not isinstance(value, (type, nn.Module)) and str(before) != str(value) and not _same(before, value):
+        if key not in FREE and not isinstance(value, (type, nn.Module)) and not _same(before, parse(value)):
             raise OptionError(f"{folder.path} began with {key}={before}; resuming with {key}={value} would be another run. "
                               f"Leave the key out, or start anew with another --out.")
 
 
 def _same(a: Any, b: Any) -> bool:
-    try:
-        return float(a) == float(b)
-    except (TypeError, ValueError):
-        return a == b
+    """Whether a value from run.yaml is the one given now (JSON has lists for tuples)."""
+    return list(a) == list(b) if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) else a == b
 
 
 @dataclass(frozen=True)
@@ -223,9 +223,9 @@ def _train(plan: Plan, source: Source, folder: RunFolder, init: Any, progress: b
     place = launch(settings)
     try:
         outcome = fit(learner, stream, plan.training(), settings, folder=folder, place=place)
-    except Collapsed:
+    except Collapsed as verdict:
         if place.leads:
-            _summarise(folder, None, stream, time.perf_counter() - began, collapsed=True)
+            _summarise(folder, None, stream, time.perf_counter() - began, collapsed=str(verdict))
         raise
     if place.leads:
         lineage = {"method": plan.method.name or plan.method.__name__, "data": source.fingerprint(), "items": len(source),
@@ -236,16 +236,17 @@ def _train(plan: Plan, source: Source, folder: RunFolder, init: Any, progress: b
         _summarise(folder, outcome, stream, time.perf_counter() - began)
         say(f"encoder saved in {folder.encoder}")
     place.fabric.barrier()
-    return Run(folder.path, outcome=outcome, module=plan.module)
+    return Run(folder.path, outcome=outcome, module=plan.module, leads=place.leads)
 
 
-def _summarise(folder: RunFolder, outcome: Outcome | None, stream: Any, seconds: float, *, collapsed: bool = False) -> None:
+def _summarise(folder: RunFolder, outcome: Outcome | None, stream: Any, seconds: float, *, collapsed: str = "") -> None:
     loader = stream.reader
-    found = {"seconds": round(seconds, 2), "bad_items": loader.bad, "duplicates": loader.duplicates, "collapsed": collapsed}
+    found = {"seconds": round(seconds, 2), "bad_items": loader.bad, "duplicates": loader.duplicates, "collapsed": bool(collapsed),
+             "verdict": collapsed or None}
     if outcome is not None:
         found |= {k: v for k, v in dataclasses.asdict(outcome).items() if k in ("steps", "samples")}
         found |= {"training_seconds": round(outcome.seconds, 2), "samples_per_second": round(outcome.samples_per_second, 1),
                   "data_wait": round(outcome.wait / max(outcome.seconds, 1e-9), 4),
-                  "final_loss": outcome.losses[-1] if outcome.losses else None,
-                  "verdict": str(outcome.verdict) if outcome.verdict else None}
+                  "final_loss": outcome.losses[-1] if outcome.losses else None}
+        found["verdict"] = str(outcome.verdict) if outcome.verdict else None
     folder.write("summary.json", json.dumps(found, indent=1))

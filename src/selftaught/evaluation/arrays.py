@@ -25,7 +25,12 @@ def as_features(x: Any, name: str) -> Tensor:
 
     Raises DataError for an empty array, one without rows and columns, and for values that are not finite.
     """
-    tensor = x.detach() if isinstance(x, Tensor) else torch.as_tensor(np.ascontiguousarray(x))
+    if isinstance(x, Tensor):
+        tensor = x.detach().cpu() if x.device.type == "mps" else x.detach()  # float64 is needed further on
+    elif (array := np.asarray(x)).dtype.kind in "fiub":
+        tensor = torch.from_numpy(np.require(array, requirements="CW"))
+    else:
+        raise DataError(f"{name} holds {array.dtype}, but features are numbers: embed the data first.")
     if tensor.ndim < 2:
         raise DataError(f"{name} has shape {tuple(tensor.shape)}, but features are [N, D]: give one row an item.")
     if tensor.shape[0] == 0 or tensor.flatten(1).shape[1] == 0:

@@ -26,7 +26,7 @@ _PROTOCOLS = {"knn": knn_outcome, "linear": linear_outcome}
 def budget_count(budget: Budget, n: int) -> int:
     """Labels in a budget: a float in (0, 1] is a share of n (rounded up), an int ≥ 2 a count (cut to n)."""
     if isinstance(budget, bool) or not (0 < budget <= 1 if isinstance(budget, float) else budget >= 2):
-        raise OptionError(f"budget {budget!r} must be a share in (0, 1] (a float) or a count of at least 2 labels (an int).")
+        raise OptionError(f"budget {budget!r} must be a float in (0, 1], a share (1.0 is all), or an int from 2, a count of labels.")
     return math.ceil(budget * n - 1e-9) if isinstance(budget, float) else min(budget, n)
 
 
@@ -34,7 +34,7 @@ def budget_indices(y: Any, budget: Budget, draw: int = 0, seed: int = 0, groups:
     """int64, ascending: the rows whose labels are shown in draw number `draw`. A function of labels and numbers alone.
 
     Classes in proportion, at least one row of each (a budget below the number of classes is raised to it); float labels are
-    drawn evenly at random. A smaller budget of the same draw is a part of a larger one. With groups whole groups are taken,
+    drawn evenly at random, at least two. A smaller budget of the same draw is a part of a larger one. With groups whole groups are taken,
     in random order, until the budget is reached and every class was met. Unlabelled rows (−1, NaN) are never drawn.
     """
     y = to_numpy(y)
@@ -42,11 +42,10 @@ def budget_indices(y: Any, budget: Budget, draw: int = 0, seed: int = 0, groups:
     if len(labelled) == 0:
         raise DataError("No row is labelled, so no budget of labels can be drawn: name a target.")
     codes = class_codes(y[labelled])
-    count = budget_count(budget, len(labelled))
+    count = max(budget_count(budget, len(labelled)), 2 if codes is None else codes.max() + 1)
     rng = np.random.default_rng([seed, draw])
     if groups is None:
-        classes = 1 if codes is None else codes.max() + 1
-        return np.sort(labelled[stratified_order(codes, len(labelled), rng)[: max(count, classes)]])
+        return np.sort(labelled[stratified_order(codes, len(labelled), rng)[:count]])
     return np.sort(labelled[_whole_groups(codes, to_numpy(groups)[labelled], count, rng)])
 
 
@@ -72,7 +71,7 @@ def label_budgets(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, budge
 
     The 95 % interval holds both what another draw of labels and another draw of test rows would change (`combined`). Rows
     are drawn by `budget_indices(train_y, budget, draw, seed, groups)`. detail: labels, draws, per_draw, and what the probe
-    chose in each. settings: for the k-NN (k, temperature, weighted, metric). Errors as of `check_task`.
+    chose in each. settings: for the k-NN (k, temperature, weighted). Errors as of `check_task`.
     """
     protocols = [protocol] if isinstance(protocol, str) else list(protocol)
     for name in protocols:
@@ -83,8 +82,8 @@ def label_budgets(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, budge
     task = check_task(train_x, train_y, test_x, test_y, groups=groups, test_groups=test_groups)
     result: dict[str, dict[Budget, Score]] = {name: {} for name in protocols}
     for budget in budgets:
-        repeats = 1 if budget_count(budget, len(task.train_y)) == len(task.train_y) else draws
-        parts = [_shown(task, budget_indices(task.train_y, budget, d, seed, task.groups)) for d in range(repeats)]
+        drawn = [budget_indices(task.train_y, budget, d, seed, task.groups) for d in range(draws)]
+        parts = [_shown(task, rows) for rows in (drawn[:1] if len(drawn[0]) == len(task.train_y) else drawn)]
         for name in protocols:
             start = time.perf_counter()
             options = settings if name == "knn" else {"seed": seed}
@@ -95,8 +94,6 @@ def label_budgets(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, budge
 
 def _shown(task: Task, rows: np.ndarray) -> Task:
     """The task with only these rows of train."""
-    if len(rows) < 2:
-        raise DataError(f"A budget of {len(rows)} label is too small to learn from: ask for at least two.")
     groups = None if task.groups is None else task.groups[rows]
     x = task.train_x[torch.from_numpy(rows).to(task.train_x.device)]
     return Task(x, task.train_y[rows], task.test_x, task.test_y, task.classes, groups, task.test_groups, list(task.notes))

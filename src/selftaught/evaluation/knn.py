@@ -11,14 +11,14 @@ import torch
 from ..contracts import OptionError
 from .arrays import Task, check_task
 from .metrics import Outcome, judge
-from .neighbours import Metric, checked_k, search
+from .neighbours import checked_k, search
 from .score import Score
 
 _CHUNK = 32768  # queries searched at a time: k best of each are held
 
 
 def knn(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, k: int = 20, temperature: float = 0.07, weighted: bool = True,
-        metric: Metric = "cosine", groups: Any = None, test_groups: Any = None) -> Score:  # fmt: skip
+        groups: Any = None, test_groups: Any = None) -> Score:  # fmt: skip
     """Score of k-NN on features `[N, D]`: a vote of the k nearest train rows weighted exp(cosine / temperature).
 
     Class labels (int, bool, str) give accuracy; float labels give R² of the weighted mean. k and temperature are fixed, never
@@ -28,13 +28,12 @@ def knn(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, k: int = 20, te
     """
     start = time.perf_counter()
     task = check_task(train_x, train_y, test_x, test_y, groups=groups, test_groups=test_groups)
-    outcome = knn_outcome(task, k=k, temperature=temperature, weighted=weighted, metric=metric)
+    outcome = knn_outcome(task, k=k, temperature=temperature, weighted=weighted)
     return outcome.score("knn", task, time.perf_counter() - start)
 
 
 @torch.no_grad()
-def knn_outcome(task: Task, *, k: int = 20, temperature: float = 0.07, weighted: bool = True,
-                metric: Metric = "cosine") -> Outcome:  # fmt: skip
+def knn_outcome(task: Task, *, k: int = 20, temperature: float = 0.07, weighted: bool = True) -> Outcome:
     """Predictions of the test rows, judged. The settings used are in its detail."""
     if temperature <= 0:
         raise OptionError(f"temperature={temperature} must be above 0: it divides the similarity (0.07 is usual).")
@@ -42,7 +41,7 @@ def knn_outcome(task: Task, *, k: int = 20, temperature: float = 0.07, weighted:
     labels = torch.from_numpy(task.train_y).to(task.train_x.device)
     predicted, positive = [], []
     for part in task.test_x.split(_CHUNK):
-        score, index = search(part, task.train_x, used, metric)  # [Q, k]
+        score, index = search(part, task.train_x, used)  # [Q, k]
         weight = ((score - score[:, :1]) / temperature).exp() if weighted else torch.ones_like(score)
         weight = weight / weight.sum(1, keepdim=True)
         if task.regression:
@@ -52,7 +51,7 @@ def knn_outcome(task: Task, *, k: int = 20, temperature: float = 0.07, weighted:
         predicted.append(best)
         positive.append(second)
     outcome = judge(task, torch.cat(predicted).cpu().numpy(), _binary(positive, task))
-    settings = {"k": used, "temperature": temperature if weighted else None, "weighted": weighted, "distance": metric}
+    settings = {"k": used, "temperature": temperature if weighted else None, "weighted": weighted}
     if used < k:
         task.notes.append(f"k = {k} was cut to the {used} rows of train")
     outcome.detail = {**settings, **outcome.detail}

@@ -17,13 +17,14 @@ _METRICS = ("cosine", "euclidean")
 _BLOCK = (2048, 16384)  # queries × references compared at a time: 128 MB
 
 
-def _precision(x: Tensor) -> torch.dtype:
-    return torch.promote_types(x.dtype, torch.float32)
+def precision(a: Tensor, b: Tensor) -> torch.dtype:
+    """The float type that serves both, at least float32."""
+    return torch.promote_types(torch.promote_types(a.dtype, b.dtype), torch.float32)
 
 
-def prepared(x: Tensor, metric: Metric) -> Tensor:
-    """A block of rows in at least float32, of unit length for cosine."""
-    x = x.to(_precision(x))
+def prepared(x: Tensor, metric: Metric, dtype: torch.dtype) -> Tensor:
+    """A block of rows in the type they are compared in, of unit length for cosine."""
+    x = x.to(dtype)
     return F.normalize(x, dim=1) if metric == "cosine" else x
 
 
@@ -36,19 +37,19 @@ def search(query: Tensor, reference: Tensor, k: int, metric: Metric = "cosine", 
     References run in the outer loop, so each block is prepared once; only the running k best of every query are kept.
     """
     rows, columns = block
-    parts = query.split(rows)
-    empty = torch.empty(0, dtype=_precision(query), device=query.device)
+    parts, dtype = query.split(rows), precision(query, reference)
+    empty = torch.empty(0, dtype=dtype, device=query.device)
     best = [(empty.new_empty(len(q), 0), torch.empty(len(q), 0, dtype=torch.int64, device=q.device)) for q in parts]
     buffer = empty.new_empty(min(rows, len(query)), min(k + columns, 2 * len(reference)))  # touched once, used throughout
     for start in range(0, len(reference), columns):
-        r = prepared(reference[start : start + columns], metric)
+        r = prepared(reference[start : start + columns], metric, dtype)
         half_norms = None if metric == "cosine" else r.pow(2).sum(1).div_(2)
         for i, part in enumerate(parts):
             score, index = best[i]
             found = score.shape[1]
             scores = buffer[: len(part), : found + len(r)]
             scores[:, :found] = score  # the best so far stand first, which makes the selection short
-            similar = torch.mm(prepared(part, metric), r.T, out=scores[:, found:])
+            similar = torch.mm(prepared(part, metric, dtype), r.T, out=scores[:, found:])
             if half_norms is not None:
                 similar.sub_(half_norms)
             if skip_self:
@@ -62,7 +63,7 @@ def search(query: Tensor, reference: Tensor, k: int, metric: Metric = "cosine", 
                 best[i] = score, place + start
     score, index = (torch.cat(list(column)) for column in zip(*best))
     if metric == "euclidean":
-        score = score - torch.cat([prepared(p, metric).pow(2).sum(1).div_(2) for p in parts])[:, None]
+        score = score - torch.cat([prepared(p, metric, dtype).pow(2).sum(1).div_(2) for p in parts])[:, None]
     return score, index
 
 
@@ -100,7 +101,7 @@ def _faiss(query: Tensor, reference: Tensor, k: int, metric: Metric, skip_self: 
         import faiss
     except ImportError:
         raise OptionError("backend='faiss' needs faiss-cpu: pip install 'selftaught[ann]', or use backend='torch'.") from None
-    q, r = (prepared(x, metric).float().cpu().numpy() for x in (query, reference))
+    q, r = (prepared(x, metric, torch.float32).cpu().numpy() for x in (query, reference))
     index = faiss.IndexFlatIP(r.shape[1]) if metric == "cosine" else faiss.IndexFlatL2(r.shape[1])
     index.add(r)
     distance, found = index.search(q, min(k + skip_self, len(r)))

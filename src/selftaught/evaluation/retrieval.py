@@ -13,7 +13,7 @@ from torch import Tensor
 from ..contracts import DataError, OptionError
 from .arrays import as_features, check_pair, check_width, labelled_rows, to_numpy
 from .intervals import bootstrap
-from .neighbours import prepared
+from .neighbours import precision, prepared
 from .score import Score
 
 
@@ -59,13 +59,13 @@ def _labelled(x: Any, y: Any, name: str) -> tuple[Tensor, np.ndarray, np.ndarray
 def _ranked(x: Tensor, gallery: Tensor, codes: Tensor, labels: Tensor, asking: Tensor, own: bool
             ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Average precision and rank (from 0) of the first hit, `[Q]` each; 2²⁴ comparisons are held at a time."""
-    device = gallery.device
-    codes, labels, asking = codes.to(device), labels.to(device), asking.to(device)
+    device, dtype = gallery.device, precision(x, gallery)
+    x, codes, labels, asking = x.to(device), codes.to(device), labels.to(device), asking.to(device)
     rank = torch.arange(1, len(gallery) + 1, device=device)
     average, first = [], []
     for rows in asking.split(max(1, 2**24 // len(gallery))):
-        q = prepared(x[rows], "cosine")
-        similar = torch.cat([q @ prepared(part, "cosine").T for part in gallery.split(16384)], 1)
+        q = prepared(x[rows], "cosine", dtype)
+        similar = torch.cat([q @ prepared(part, "cosine", dtype).T for part in gallery.split(16384)], 1)
         if own:
             similar.scatter_(1, rows[:, None], -torch.inf)  # itself comes last, and counts as wrong
         hit = labels[similar.argsort(dim=1, descending=True, stable=True)] == codes[rows, None]  # [q, N]

@@ -1,4 +1,4 @@
-"""Figures of the report as inline SVG: small multiples of curves, scores against label budgets. They take the page's type and ink."""
+"""Figures of the report as inline SVG: small multiples of curves, scores against label budgets; in the page's type and ink."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Any
 _LINE = 13.0  # height of a label, pixels
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """A number with `digits` significant digits, as people write it."""
+def number(value: float | None, digits: int = 3, *, zeros: bool = False) -> str:
+    """A number with `digits` significant digits, as people write it. zeros: keeps those at the end, so that columns align."""
     if value is None or not math.isfinite(value):
         return "–"
     if value == 0:
         return "0"
     if abs(value) >= 10**digits:
         return f"{value:,.0f}"
-    text = f"{value:.{digits}g}"
+    text = f"{value:#.{digits}g}".rstrip(".") if zeros else f"{value:.{digits}g}"
     if "e" not in text:
         return text
     mantissa, exponent = text.split("e")
@@ -54,8 +54,8 @@ class Panel:
     x, y: (low, high) of the data. right: pixels kept free for direct labels. log: whether x is logarithmic.
     """
 
-    def __init__(self, x: tuple[float, float], y: tuple[float, float], *, width: float = 330, height: float = 170, right: float = 62,
-                 log: bool = False):
+    def __init__(self, x: tuple[float, float], y: tuple[float, float], *, width: float = 330, height: float = 170,
+                 right: float = 62, log: bool = False):
         self.width, self.height, self.log = width, height, log
         self.left, self.top, self.right, self.bottom = 46.0, 10.0, width - right, height - 24.0
         self.inset = 14.0 if log else 0.0  # room for points that are moved apart
@@ -111,7 +111,7 @@ class Panel:
 
 
 def curve_panel(title: str, curves: dict[str, dict[str, Any]]) -> str:
-    """A figure of one or a few curves ({label: {"step", "value", "low", "high", "group"}}) with the last values written at their ends."""
+    """One or a few curves ({label: {"step", "value", "low", "high", "group"}}), the last values written at their ends."""
     last = max(c["step"][-1] for c in curves.values())
     first = min(c["step"][0] for c in curves.values())
     low = min(min(c["low"]) for c in curves.values())
@@ -142,7 +142,8 @@ def budget_panel(title: str, rows: Sequence[tuple[str, str, Sequence[tuple[int, 
         shift = (place - (len(rows) - 1) / 2) * 3.0
         panel.line([p[0] for p in row], [p[1] for p in row], ink, shift)
         for labels, value, low, high in row:
-            panel.interval(labels, value, low, high, ink, f"{name}, {labels:,} labels: {value:.3f} [{low:.3f}, {high:.3f}]", shift)
+            said = f"{name}, {labels:,} labels: {value:.3f} [{low:.3f}, {high:.3f}]"
+            panel.interval(labels, value, low, high, ink, said, shift)
         ends.append((row[-1][1], name, ink))
     panel.labels(ends)
     return _figure(title, panel.svg(f"{title} against the number of labels"))

@@ -16,7 +16,7 @@ Box = tuple[float, float, float, float]
 
 
 def class_inks(points: Sequence[dict[str, Any]], classes: Sequence[str] | None) -> dict[Any, str]:
-    """Label → CSS class of its colour: the most frequent classes get one each, the others share 'other'; numbers go by fifths."""
+    """Class → CSS class of its colour: the most frequent classes get one each, the others share 'other'."""
     labels = [p["label"] for p in points if p.get("label") is not None]
     if not classes:
         return {}
@@ -34,10 +34,10 @@ def number_inks(points: Sequence[dict[str, Any]]) -> tuple[list[str], list[float
     return ["none" if v is None else f"fifth{int(np.searchsorted(limits, v, side='right'))}" for v in values], limits.tolist()
 
 
-def map_figure(points: Sequence[dict[str, Any]], inks: Sequence[str], names: dict[str, str], thumbnail: Callable[[int], str | None],
-               *, seed: int = 0) -> str:  # fmt: skip
-    """The map. points: {"x", "y", "name", "label", "index"}; inks: CSS class of each; names: class → text written where the class is
-    densest; thumbnail: index of an item → data URI or None."""
+def map_figure(points: Sequence[dict[str, Any]], inks: Sequence[str], names: dict[str, str],
+               thumbnail: Callable[[int], str | None], *, seed: int = 0) -> str:
+    """The map. points: {"x", "y", "name", "label", "index"}; inks: CSS class of each; names: CSS class → text written where
+    it is densest; thumbnail: index of an item → data URI or None."""
     places = np.array([(p["x"], p["y"]) for p in points], dtype=np.float64).reshape(-1, 2)
     span = WIDTH - 2 * MARGIN
     height = round(max(float(places[:, 1].max()) if len(places) else 0.0, 0.25) * span + 2 * MARGIN)

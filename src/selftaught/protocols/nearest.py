@@ -19,7 +19,7 @@ _FRAMED, _PAPER = (0, 90, 160), (255, 255, 255)
 
 
 def nearest_items(encoder: Encoder, data: Any, item: str, *, k: int = 10, picture: str | None = None,
-                  layout: str | None = None) -> dict[str, Any]:  # fmt: skip
+                  layout: str | None = None) -> dict[str, Any]:
     """{"item": {"index", "name"}, "neighbours": [{"index", "name", "similarity"}]}: the k nearest by cosine, nearest first.
 
     data: a Source, or what `open_source` takes. item: a row number, or a part of one item's name. picture: a PNG to write, the

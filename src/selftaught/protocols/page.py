@@ -7,12 +7,14 @@ from html import escape
 
 # Paul Tol's muted scheme and Okabe and Ito's colours; the dark values are the same hues, lifted.
 _LIGHT = {
-    "paper": "#ffffff", "ink": "#1d1f21", "muted": "#5f6368", "rule": "#dcdee1", "tint": "#f4f5f6", "blue": "#0072b2", "red": "#c04a00",
+    "paper": "#ffffff", "ink": "#1d1f21", "muted": "#5f6368", "rule": "#dcdee1", "tint": "#f4f5f6", "blue": "#0072b2",
+    "red": "#c04a00",
     "class": ("#cc6677", "#332288", "#b8a032", "#117733", "#3fa7d6", "#882255", "#44aa99", "#7d7d1e", "#aa4499", "#777777"),
     "fifth": ("#00224e", "#434e6c", "#7d7c78", "#bcaf6f", "#e0cb4a"),
 }
 _DARK = {
-    "paper": "#16181a", "ink": "#e4e6e8", "muted": "#a0a5aa", "rule": "#3a3e42", "tint": "#202326", "blue": "#56b4e9", "red": "#f08a4b",
+    "paper": "#16181a", "ink": "#e4e6e8", "muted": "#a0a5aa", "rule": "#3a3e42", "tint": "#202326", "blue": "#56b4e9",
+    "red": "#f08a4b",
     "class": ("#e0808f", "#8f86e8", "#ddcc77", "#3fae62", "#88ccee", "#d0609a", "#5fcab8", "#b9b950", "#d57fc8", "#a0a0a0"),
     "fifth": ("#5a78b0", "#8088a0", "#a3a29c", "#cdbf7c", "#fde456"),
 }
@@ -24,12 +26,13 @@ def _variables(theme: dict) -> str:
     return ";".join(plain + listed)
 
 
-_INKS = {"ink0": "blue", "ink1": "red", "encoder": "blue", "supervised": "red", "boosting": "class3", "raw": "ink", "random": "muted",
-         "other": "muted", "none": "muted", **{f"class{i}": f"class{i}" for i in range(10)}, **{f"fifth{i}": f"fifth{i}" for i in range(5)}}
+_INKS = {"ink0": "blue", "ink1": "red", "encoder": "blue", "supervised": "red", "boosting": "class3", "raw": "ink",
+         "random": "muted", "other": "muted", "none": "muted",
+         **{c: c for c in (*(f"class{i}" for i in range(10)), *(f"fifth{i}" for i in range(5)))}}
 
 _RULES = """
 *{box-sizing:border-box}
-html{background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue",Arial,sans-serif;
+html{background:var(--paper);color:var(--ink);font:16px/1.5 system-ui,-apple-system,"Segoe UI",Roboto,Arial,sans-serif;
  font-variant-numeric:tabular-nums;-webkit-text-size-adjust:100%}
 body{max-width:66rem;margin:0 auto;padding:2.5rem 1.25rem 5rem}
 h1{font-size:1.7rem;line-height:1.25;margin:0 0 .6rem;font-weight:650;letter-spacing:-.01em}
@@ -68,7 +71,8 @@ svg .label{fill:var(--c)}
 .map{margin:1rem 0 .4rem}
 .map circle{fill:var(--c,var(--blue))}.map .edge{fill:none;stroke:var(--c,var(--muted));stroke-width:1.6}
 .map .thumb rect:first-of-type{fill:var(--paper)}
-.map .name{font-size:19px;font-weight:650;fill:var(--ink);stroke:var(--paper);stroke-width:5;paint-order:stroke;stroke-linejoin:round}
+.map .name{font-size:19px;font-weight:650;fill:var(--ink);stroke:var(--paper);stroke-width:5;
+ paint-order:stroke;stroke-linejoin:round}
 .faint{opacity:.08}
 .legend{display:flex;flex-wrap:wrap;gap:.2rem .9rem;font-size:.85rem;margin:.5rem 0}
 .legend button{font:inherit;color:inherit;background:none;border:0;padding:.1rem 0;cursor:pointer}
@@ -82,12 +86,14 @@ svg .label{fill:var(--c)}
 .item.query{margin-right:1rem}.item.query img{border-color:var(--ink)}
 .item.same img{border-color:var(--blue)}.item.differs img{border:2px dashed var(--red)}
 .item.differs .label{color:var(--red)}
-.item .label{display:block;overflow-wrap:anywhere}.item .at{display:block;color:var(--muted)}
+.item .label{display:block;overflow-wrap:anywhere}.item .at{display:block;color:var(--muted);overflow-wrap:anywhere}
 .said{width:11rem;font-size:.88rem;overflow-wrap:anywhere}
 @media (max-width:38rem){html{font-size:15px}body{padding-top:1.4rem}section{margin-top:2.6rem}
- .map .name{font-size:34px;stroke-width:8}.said{width:100%}.item{width:4.3rem}.item img{width:4rem;height:4rem}.item.query{margin-right:0}}
+ .map .name{font-size:34px;stroke-width:8}.map circle{r:4.5px}
+ .row{display:grid;grid-template-columns:repeat(5,1fr);gap:.6rem .3rem}.said{width:auto;grid-column:span 4}
+ .item{width:auto}.item img{width:100%;height:auto;aspect-ratio:1}.item.query{margin-right:0}}
 @media print{body{max-width:none;padding:0}nav,.legend button[aria-pressed=true]{display:none}section{margin-top:2rem}
- .scroll{overflow:visible}table{font-size:.75rem}h2,figcaption{break-after:avoid}figure,tr{break-inside:avoid}
+ .scroll{overflow:visible}table{font-size:.75rem}h2,figcaption,h2+p{break-after:avoid}figure,tr{break-inside:avoid}
  *{-webkit-print-color-adjust:exact;print-color-adjust:exact}}
 """
 
@@ -96,7 +102,8 @@ _SCRIPT = """
 document.querySelectorAll('.legend button').forEach(function(b){b.onclick=function(){
  var on=b.getAttribute('aria-pressed')!=='true';
  document.querySelectorAll('.legend button').forEach(function(o){o.setAttribute('aria-pressed',on&&o===b)});
- document.querySelectorAll('.map circle,.map .thumb').forEach(function(c){c.classList.toggle('faint',on&&!c.classList.contains(b.value))});
+ document.querySelectorAll('.map circle,.map .thumb').forEach(function(c){
+  c.classList.toggle('faint',on&&!c.classList.contains(b.value))});
 }});
 """
 
@@ -127,12 +134,13 @@ def bullets(lines: Iterable[str]) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numeric: Sequence[int] = ()) -> str:
-    """A table of plain text; the first cell of a row names it, columns in `numeric` are aligned to the right."""
+    """A table of plain text; the first cell of a row names it, columns in `numeric` align to the right. Empty head: none."""
     def cell(i: int, text: str) -> str:
         if i == 0:
             return f'<th scope="row" class="key">{escape(text)}</th>'
         return f'<td class="num">{escape(text)}</td>' if i in numeric else f"<td>{escape(text)}</td>"
 
-    header = "".join(f'<th{" class=num" if i in numeric else ""}>{escape(text)}</th>' for i, text in enumerate(head))
+    header = "".join(f'<th{" class=num" if i in numeric else ""}>{escape(text)}</th>' for i, text in enumerate(head) if any(head))
     body = "".join("<tr>" + "".join(cell(i, text) for i, text in enumerate(row)) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table></div>'
+    header = f"<thead><tr>{header}</tr></thead>" if header else ""
+    return f'<div class="scroll"><table>{header}<tbody>{body}</tbody></table></div>'

@@ -27,8 +27,8 @@ _NAMES = {"comparison": "Comparison", "curves": "Curves", "map": "Map", "neighbo
 _COLOURS = 96  # of a picture: a third of its bytes, and no difference at this size
 
 
-def write_report(run: Any, data: Any = None, *, target: str | None = None, layout: str | None = None, table: Table | None = None,
-                 seed: int = 0) -> Path:  # fmt: skip
+def write_report(run: Any, data: Any = None, *, target: str | None = None, layout: str | None = None,
+                 table: Table | None = None, seed: int = 0) -> Path:
     """Writes report.html and report.json into the run's folder and returns the path of the page.
 
     run: a Run (`folder`, `decisions`, `summary`, `metrics()`, `value()`, `encoder`). data: what to map and show, a Source or
@@ -55,7 +55,8 @@ def _html(facts: dict[str, Any], encoder: Encoder | None, source: Source | None,
 
     parts = [comparison(facts["table"]), sections.curves(facts)]
     if "embedding" in facts:
-        parts += [sections.embedding_map(facts, pictures, seed), sections.neighbours(facts, pictures), sections.failures(facts, pictures)]
+        parts.append(sections.embedding_map(facts, pictures, seed))
+        parts += [sections.neighbours(facts, pictures), sections.failures(facts, pictures)]
     else:
         why = ("This run has no encoder to embed the data with: it did not finish." if wanted else
                "No data were given to map and show: selftaught report RUN DATA adds them.")

@@ -31,15 +31,15 @@ def comparison(table: dict[str, Any] | None) -> str:
     """The section; without a table it says how to get one."""
     if not table or not table["cells"]:
         return section("comparison", "Comparison", paragraph(
-            "Nothing was compared yet. With labelled data, selftaught evaluate RUN TRAIN TEST fills this part: the encoder against the "
-            "raw input, its random initialisation and supervised training.", "muted"))
+            "Nothing was compared yet. With labelled data, selftaught evaluate RUN TRAIN TEST fills this part: the encoder "
+            "against the raw input, its random initialisation and supervised training.", "muted"))
     rows = list(dict.fromkeys(c["representation"] for c in table["cells"]))
     known = list(PROTOCOLS)
     columns = sorted({(c["protocol"], c["budget"]) for c in table["cells"]},
                      key=lambda c: (known.index(c[0]) if c[0] in known else len(known), c))
     cells = {(c["representation"], c["protocol"], c["budget"]): c for c in table["cells"]}
-    legend = ("Each number is the score on the test items, beneath it its 95 % interval. Larger is better. ● is the best of its column, "
-              "○ has an interval that overlaps the best's.")
+    legend = ("Each number is the score on the test items, beneath it its 95 % interval. Larger is better. ● is the best of its "
+              "column, ○ has an interval that overlaps the best's.")
     said = [f"{_protocol(p)}: {PROTOCOLS[p][1]}." for p in dict.fromkeys(p for p, _ in columns) if p in PROTOCOLS]
     said += [f"{NAMES.get(r, r)}: {REPRESENTATIONS[r]}." for r in rows if r in REPRESENTATIONS]
     said += ["RankMe: how many directions the vectors use, from their singular values, without labels.",
@@ -80,7 +80,7 @@ def _grid(table: dict[str, Any], rows: list[str], columns: list[tuple[str, float
     for row in rows:
         shown = "".join(_cell(cells.get((row, *column)), best.get(column)) for column in columns)
         rank, cost = table["ranks"].get(row), table["cost"].get(row)
-        body += (f'<tr><th scope="row">{escape(NAMES.get(row, row))}</th>{shown}<td class="num">{number(rank)}</td>'
+        body += (f'<tr><th scope="row">{escape(NAMES.get(row, row))}</th>{shown}<td class="num">{number(rank, zeros=True)}</td>'
                  f'<td class="num">{"–" if cost is None else f"{cost:,.0f}"}</td></tr>')
     return f'<div class="scroll"><table><thead>{_heads(columns, cells)}</thead><tbody>{body}</tbody></table></div>'
 

@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from ..contracts import SelftaughtError
 from ..evaluation import Score
 from .table import Cell, Table
 
@@ -43,10 +44,14 @@ def read_table(folder: Path) -> Table | None:
     path = folder / "evaluation.json"
     if not path.is_file():
         return None
-    saved = json.loads(path.read_text(encoding="utf-8"))
     axes = ("representation", "protocol", "budget", "labels")
-    cells = [Cell(*(c[a] for a in axes), Score.from_json({k: v for k, v in c.items() if k not in axes})) for c in saved["cells"]]
-    return Table(cells, *(saved.get(k, type(v)()) for k, v in vars(Table()).items() if k != "cells"))
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        cells = [Cell(*(c[a] for a in axes), Score.from_json({k: v for k, v in c.items() if k not in axes}))
+                 for c in saved["cells"]]
+        return Table(cells, saved["ranks"], saved.get("measures", {}), saved["cost"], saved["notes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise SelftaughtError(f"{path} cannot be read ({error!r}); evaluate the run again, or delete the file.") from error
 
 
 def curves(lines: list[dict[str, Any]], drawn: int = _DRAWN) -> dict[str, dict[str, Any]]:
@@ -89,7 +94,8 @@ def _headline(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any], ta
     passes = "" if epochs is None else f", {epochs:,.3g} {'pass' if epochs == 1 else 'passes'} over the data"
     items = {"image": "images", "table": "rows of a table"}.get(decisions.get("modality"), str(decisions.get("modality")))
     learned = f"What {run.value('method')} learned from {decisions.get('items', 0):,} {items}"
-    how = f"{run.value('backbone')}, {run.value('steps'):,} steps of {run.value('batch_size')} items{passes}, seed {run.value('seed')}"
+    how = (f"{run.value('backbone')}, {run.value('steps'):,} steps of {run.value('batch_size')} items{passes}, "
+           f"seed {run.value('seed')}")
     winners = table.winners() if table is not None and table.cells else []
     return {"learned": learned, "how": how, "verdict": verdict, "sentence": sentence, "winners": winners}
 

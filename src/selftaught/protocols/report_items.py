@@ -29,9 +29,9 @@ def item_facts(encoder: Encoder, source: Source, *, seed: int = 0, most: int = M
     z, kept = z[fine], index[fine]
     sample = Sample(source, kept, z)
     places, how = project(z, seed)
-    embedding = {"items": len(kept), "of": len(source), "unreadable": int((~fine).sum()), "width": int(z.shape[1]), "projection": how,
-                 "classes": sample.classes, "labelled": int(sample.known.sum()),
-                 "points": [{**sample.described(i), "x": round(float(x), 4), "y": round(float(y), 4)} for i, (x, y) in enumerate(places)]}
+    points = [{**sample.described(i), "x": round(float(x), 4), "y": round(float(y), 4)} for i, (x, y) in enumerate(places)]
+    embedding = {"items": len(kept), "of": len(source), "unreadable": int((~fine).sum()), "width": int(z.shape[1]),
+                 "projection": how, "classes": sample.classes, "labelled": int(sample.known.sum()), "points": points}
     unit = z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)
     if len(kept) > 1:  # the mean over all pairs, from the length of the sum
         embedding["mean_similarity"] = round(float(((unit.sum(0) ** 2).sum() - len(z)) / (len(z) * (len(z) - 1))), 4)
@@ -39,7 +39,8 @@ def item_facts(encoder: Encoder, source: Source, *, seed: int = 0, most: int = M
         return {"embedding": embedding, "neighbours": [], "failures": None}
     distance, place = neighbours(z, z, min(_VOTERS, len(z) - 1), skip_self=True)
     similarity = 1.0 - distance
-    return {"embedding": embedding, "neighbours": [sample.with_neighbours(i, place[i], similarity[i]) for i in medoids(z, QUERIES, seed)],
+    queries = medoids(z, QUERIES, seed)
+    return {"embedding": embedding, "neighbours": [sample.with_neighbours(i, place[i], similarity[i]) for i in queries],
             "failures": _failures(sample, place, similarity)}
 
 
@@ -77,9 +78,8 @@ class Sample:
 
 
 def project(z: np.ndarray, seed: int) -> tuple[np.ndarray, str]:
-    """(places [n, 2] within the unit square, how they were found): PCA to 50 dimensions, then t-SNE; PCA alone for few or equal rows.
-
-    One thread, so that the same embedding gives the same map.
+    """(places [n, 2] within the unit square, how they were found): PCA to 50 dimensions, then t-SNE; PCA alone for few
+    or equal rows. One thread, so that the same embedding gives the same map.
     """
     from threadpoolctl import threadpool_limits
 
@@ -125,9 +125,10 @@ def _failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) -> dict
     """The items whose neighbours disagree most with their label; without labels, the most isolated ones."""
     if sample.known.sum() < 2:
         near = similarity.mean(1)
-        worst = np.argsort(near, kind="stable")[:FAILURES]
-        items = [{**sample.with_neighbours(int(i), place[i], similarity[i], 5), "mean_similarity": round(float(near[i]), 4)} for i in worst]
-        return {"kind": "isolation", "voters": place.shape[1], "median_similarity": round(float(np.median(near)), 4), "items": items}
+        items = [{**sample.with_neighbours(int(i), place[i], similarity[i], 5), "mean_similarity": round(float(near[i]), 4)}
+                 for i in np.argsort(near, kind="stable")[:FAILURES]]
+        middle = round(float(np.median(near)), 4)
+        return {"kind": "isolation", "voters": place.shape[1], "median_similarity": middle, "items": items}
     return _class_failures(sample, place, similarity) if sample.classes else _number_failures(sample, place, similarity)
 
 

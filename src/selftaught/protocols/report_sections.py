@@ -57,8 +57,9 @@ def embedding_map(facts: dict[str, Any], pictures: Pictures, seed: int) -> str:
         by_label = class_inks(points, classes)
         inks = [by_label.get(p.get("label"), "none") for p in points]
         names = {ink: str(label) for label, ink in by_label.items() if ink != "other"}
-        legend = [(ink, str(label)) for label, ink in sorted(by_label.items(), key=lambda e: classes.index(e[0])) if ink != "other"]
-        legend += [("other", f"{sum(i == 'other' for i in by_label.values())} other classes")] if "other" in by_label.values() else []
+        legend = sorted(names.items(), key=lambda entry: classes.index(entry[1]))
+        rest = sum(ink == "other" for ink in by_label.values())
+        legend += [("other", f"{rest} other classes")] if rest else []
     elif found["labelled"]:
         inks, limits = number_inks(points)
         ends = ["lowest", *(number(v) for v in limits), "highest"]
@@ -93,7 +94,8 @@ def _item(entry: dict[str, Any], pictures: Pictures, kind: str = "", under: str 
 def _row(entry: dict[str, Any], pictures: Pictures, said: str = "") -> str:
     near = "".join(_item(n, pictures, under=f"{n['similarity']:.3f}") for n in entry["neighbours"])
     text = f'<div class="said">{said}</div>' if said else ""
-    query = _item(entry, pictures, "query", f"item {entry['index']}")
+    numbered = entry["name"].endswith(f" {entry['index']}")  # rows of an array or table have no names of their own
+    query = _item(entry, pictures, "query", f"item {entry['index']}" if numbered else entry["name"].rpartition("/")[2])
     return f'<div class="row">{query}{text}{near}</div>'
 
 
@@ -102,7 +104,7 @@ def neighbours(facts: dict[str, Any], pictures: Pictures) -> str:
     if not rows:
         return section("neighbours", "Neighbours", paragraph("Too few items to have neighbours.", "muted"))
     labelled = any("same" in n for r in rows for n in r["neighbours"])
-    text = f"{len(rows)} items from all over the embedding (k-means medoids), each with its nearest ones and their cosine similarity. "
+    text = f"{len(rows)} items from all over the embedding (k-means medoids), each with its nearest ones and their cosine. "
     text += f"Two items taken at random have {facts['embedding']['mean_similarity']:.3f} on average. "
     text += "A solid frame: the same label; a dashed one and ≠: another label." if labelled else ""
     return section("neighbours", "Neighbours", paragraph(text, "small"), *(_row(r, pictures) for r in rows))
@@ -114,8 +116,8 @@ def failures(facts: dict[str, Any], pictures: Pictures) -> str:
         return ""
     rows, voters = found["items"], found["voters"]
     if found["kind"] == "isolation":
-        title, text = "Outliers", (f"There are no labels; these items lie farthest from their {voters} nearest neighbours (mean cosine "
-                                   f"similarity; its median over all items is {found['median_similarity']:.3f}).")
+        title, text = "Outliers", (f"There are no labels; these items lie farthest from their {voters} nearest neighbours (mean "
+                                   f"cosine; its median over all items is {found['median_similarity']:.3f}).")
         said = [f"<b>{r['mean_similarity']:.3f}</b><br><span class=muted>mean similarity</span>" for r in rows]
     elif found["kind"] == "deviation":
         title, text = "Failures", f"The items whose label lies farthest from the mean of their {voters} nearest neighbours' labels."
@@ -123,8 +125,8 @@ def failures(facts: dict[str, Any], pictures: Pictures) -> str:
                 f"{r['deviations']:.1f} standard deviations apart</span>" for r in rows]
     else:
         share = "–" if found["agreement"] is None else f"{found['agreement']:.1%}"
-        title, text = "Failures", (f"Of the {voters} nearest neighbours of an item, {share} share its label on average. Below, the items "
-                                   "whose neighbours agree least: hard items, or wrong labels.")
+        title, text = "Failures", (f"Of the {voters} nearest neighbours of an item, {share} share its label on average. Below, the "
+                                   "items whose neighbours agree least: hard items, or wrong labels.")
         said = [f"labelled <b>{_label(r['label'])}</b>, neighbours mostly <b>{_label(r['majority'])}</b><br><span class=muted>"
                 f"{r['agreement']:.0%} agree</span>" for r in rows]
     confused = [[c["label"], c["neighbours"], f"{c['items']:,}"] for c in found.get("confusions", ())]
@@ -137,21 +139,22 @@ def quarantine(facts: dict[str, Any]) -> str:
     bad, twice = found["bad_items"], found["duplicates"]
     many = ("Duplicates were not counted." if twice is None else "No duplicates were seen." if not twice else
             f"{twice:,} item{'s have' if twice > 1 else ' has'} the same contents as another one.")
-    text = f"{bad:,} item{'s' if bad > 1 else ''} could not be read. {many}" if bad else f"Every item asked for could be read. {many}"
+    text = f"{bad:,} item{'s' if bad > 1 else ''} could not be read." if bad else "Every item asked for could be read."
     parts = [bullets(f"{n:,} × {reason}" for reason, n in found["reasons"].items()) if len(found["reasons"]) < bad else ""]
     if found["first"]:
         rows = [[str(e.get(key)) for key in ("name", "index", "reason")] for e in found["first"]]
         parts.append(table(["item", "place", "reason"], rows, numeric=(1,)))
     if bad > len(found["first"]):
         parts.append(paragraph(f"The first {len(found['first'])} of {bad:,}; all are in quarantine.jsonl.", "small"))
-    return section("quarantine", "Bad items and duplicates", paragraph(text), *parts)
+    return section("quarantine", "Bad items and duplicates", paragraph(f"{text} {many}"), *parts)
 
 
 def plan(facts: dict[str, Any]) -> str:
     rows = [[d["key"], _value(d.get("value")), str(d.get("by", "")), d.get("reason") or "default"] for d in facts["plan"]]
     return section("plan", "Plan",
                    paragraph("Every decision of the run, who took it (user, recipe of the method, or plan) and why.", "small"),
-                   table(["decision", "value", "by", "reason"], rows), bullets(facts["data"]["notes"]))
+                   table(["decision", "value", "by", "reason"], rows),
+                   paragraph("Noticed in the data:", "small") + bullets(facts["data"]["notes"]) if facts["data"]["notes"] else "")
 
 
 def _value(value: Any) -> str:
@@ -178,7 +181,8 @@ def _bytes(count: int) -> str:
 
 
 def health(facts: dict[str, Any]) -> str:
-    rows = [[HEALTH[k], number(v["first"]), number(v["lowest"]), number(v["last"]), f"{v['checks']:,}"] for k, v in facts["health"].items()]
+    rows = [[HEALTH[k], *(number(v[when], zeros=True) for when in ("first", "lowest", "last")), f"{v['checks']:,}"]
+            for k, v in facts["health"].items()]
     head = facts["headline"]
     body = table(["measure", "first", "lowest", "last", "checks"], rows, numeric=(1, 2, 3, 4)) if rows else ""
     return section("health", "Health", paragraph(f"{head['verdict'].capitalize()}. {head['sentence']}"), body)

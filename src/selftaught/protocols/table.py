@@ -103,7 +103,8 @@ class Table:
         return "\n".join([*lines, "", *(f"- {w}" for w in [*self.winners(), *self.notes])]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
-        return {"cells": [c.to_json() for c in self.cells], "ranks": self.ranks, "measures": self.measures, "cost": self.cost, "winners": self.winners(),
+        return {"cells": [c.to_json() for c in self.cells],
+                "ranks": self.ranks, "measures": self.measures, "cost": self.cost, "winners": self.winners(),
                 "notes": self.notes}
 
     def save(self, folder: str | Path) -> None:

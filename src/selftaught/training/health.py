@@ -42,7 +42,7 @@ class Health:
     """
 
     def __init__(self, method: nn.Module, *, every: int, rows: int = 512, patience: int = 3, least_spread: float = 0.05,
-                 least_scale: float = 1e-3):
+                 least_scale: float = 0.05):
         self.every, self.rows, self.patience = max(1, every), rows, patience
         self.least_spread, self.least_scale = least_spread, least_scale
         self.first: dict[str, float] = {}

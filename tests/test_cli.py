@@ -1,0 +1,105 @@
+"""The command line as a newcomer meets it: sentences for wrong inputs, exit codes, speed of --help, several processes."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+COMMAND = [str(Path(sys.executable).parent / "selftaught")]
+SMALL = ["batch_size=16", "precision=32-true", "backbone.widths=8,16", "method.hidden=32", "log_every=1"]
+
+
+def call(*words: str, cwd: Path, timeout: float = 120) -> subprocess.CompletedProcess:
+    return subprocess.run([*COMMAND, *words], cwd=cwd, capture_output=True, text=True, timeout=timeout,
+                          env={**os.environ, "OMP_NUM_THREADS": "1"})
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("cli")
+    rng = np.random.default_rng(0)
+    np.savez(folder / "series.npz", x=rng.normal(size=(64, 2, 32)).astype(np.float32), y=np.arange(64) % 2)
+    (folder / "empty").mkdir()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(place) -> Path:
+    done = call("pretrain", "series.npz", "--layout", "NCT", "--out", "run", "steps=12", *SMALL, cwd=place)
+    assert done.returncode == 0, done.stderr
+    return place / "run"
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pretrain", "--help"], ["--version"]])
+def test_help_answers_at_once(words, tmp_path):
+    call(*words, cwd=tmp_path)  # the first start compiles
+    times = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = call(*words, cwd=tmp_path)
+        times.append(time.perf_counter() - began)
+        assert done.returncode == 0
+    assert min(times) < 0.5, f"{min(times):.2f} s"
+
+
+def test_every_key_has_a_sentence(tmp_path):
+    from selftaught.contracts import KEYS
+
+    text = " ".join(call("pretrain", "--help", cwd=tmp_path).stdout.split())
+    assert all(f"{key} [" in text for key in KEYS)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["pretrain", "nowhere"], 1, "nowhere"),
+        (["pretrain", "empty"], 1, "empty"),
+        (["pretrain", "series.npz", "--layout", "NCT", "epoch=3"], 2, "Did you mean 'epochs'"),
+        (["pretrain", "series.npz", "--layout", "NCT", "method=simclrr"], 2, "Did you mean 'simclr'"),
+        (["pretrain", "series.npz", "--layout", "NCT", "method.temprature=1"], 2, "Did you mean 'temperature'"),
+        (["pretrain", "series.npz", "--layout", "NCT", "epochs"], 2, "key=value"),
+        (["pretrain", "series.npz", "--layout", "NCT", "lr=fast"], 2, "a number"),
+        (["pretrain"], 2, "data"),
+        (["embed", "nowhere", "series.npz", "-o", "x.npy"], 2, "no encoder"),
+    ],
+)
+def test_wrong_inputs_get_a_sentence(words, code, said, place):
+    done = call(*words, cwd=place)
+    assert done.returncode == code and said.lower() in done.stderr.lower() and "Traceback" not in done.stderr, done.stderr
+
+
+def test_embed_and_neighbours(run, place):
+    done = call("embed", "run", "series.npz", "--layout", "NCT", "-o", "e.npy", cwd=place)
+    assert done.returncode == 0, done.stderr
+    assert np.load(place / "e.npy").shape == (64, 16)
+    found = json.loads(call("neighbours", "run", "series.npz", "--layout", "NCT", "--item", "3", "-k", "4", "--json", cwd=place).stdout)
+    assert len(found["neighbours"]) == 4 and found["item"]["index"] == 3
+
+
+def test_an_existing_run_is_refused_and_a_changed_one_named(run, place):
+    again = call("pretrain", "series.npz", "--layout", "NCT", "--out", "run", "steps=12", *SMALL, cwd=place)
+    assert again.returncode == 2 and "--resume" in again.stderr
+    other = call("pretrain", "series.npz", "--layout", "NCT", "--out", "run", "--resume", "seed=5", cwd=place)
+    assert other.returncode == 2 and "seed" in other.stderr
+    same = call("pretrain", "series.npz", "--layout", "NCT", "--out", "run", "--resume", cwd=place)
+    assert same.returncode == 0, same.stderr
+
+
+def test_a_collapse_leaves_with_three(place):
+    done = call("pretrain", "embedded:moved-digits/train", "--out", "collapsed", "method=vicreg", "steps=400", "health_every=5",
+                "method.variance=0", "method.covariance=0", *SMALL, "batch_size=64", "lr=0.02", cwd=place)
+    assert done.returncode == 3 and "collapsed" in done.stderr
+
+
+def test_two_processes_from_the_command_line_equal_one(run, place):
+    """devices=2 starts a second process, which reads the first one's plan; the losses are those of one process."""
+    done = call("pretrain", "series.npz", "--layout", "NCT", "--out", "two", "steps=12", "devices=2", *SMALL, cwd=place)
+    assert done.returncode == 0, done.stderr
+    one, two = ([json.loads(line)["loss"] for line in (place / name / "metrics.jsonl").read_text().splitlines()]
+                for name in ("run", "two"))
+    np.testing.assert_allclose(two, one, rtol=2e-3)  # float32: sums in another order

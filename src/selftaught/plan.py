@@ -220,7 +220,8 @@ class Planner:
             return
         large = len(facts.shape) == 3 and facts.shape[-1] > 96
         default = "resnet18" if large else modality.default_backbone
-        self.choose("backbone", default, f"{facts.shape[-1]} px need depth" if large else f"fast, and enough for small {facts.modality} data")
+        why = f"{facts.shape[-1]} px need depth" if large else f"fast, and enough for small {facts.modality} data"
+        self.choose("backbone", default, why)
 
     def _sizes(self, method: type[Method]) -> None:
         n = self.facts.samples

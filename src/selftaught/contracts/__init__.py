@@ -13,8 +13,9 @@ from .source import Source
 from .training import Group, Terms, Training
 
 __all__ = [
-    "FREE", "GROUPS", "KEYS", "REGISTRY", "BadItem", "Batch", "Clean", "Clock", "Collapsed", "Column", "Constant", "Cosine", "DataError", "Draws",
-    "Facts", "Features", "Group", "Infinite", "Linear", "MultiCrop", "Need", "NonFinite", "NotApplicable", "OptionError",
-    "Pair", "Schedule", "SelftaughtError", "Single", "Source", "Terms", "Training", "View", "WarmupCosine", "epoch_order",
-    "find", "fit_type", "hash_key", "names", "nearest", "parse", "register", "replacement", "split_dotted", "value_at",
+    "BadItem", "Batch", "Clean", "Clock", "Collapsed", "Column", "Constant", "Cosine", "DataError", "Draws", "FREE",
+    "Facts", "Features", "GROUPS", "Group", "Infinite", "KEYS", "Linear", "MultiCrop", "Need", "NonFinite", "NotApplicable",
+    "OptionError", "Pair", "REGISTRY", "Schedule", "SelftaughtError", "Single", "Source", "Terms", "Training", "View",
+    "WarmupCosine", "epoch_order", "find", "fit_type", "hash_key", "names", "nearest", "parse", "register", "replacement",
+    "split_dotted", "value_at",
 ]

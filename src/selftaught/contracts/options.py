@@ -25,7 +25,7 @@ def parse(text: Any) -> Any:
 def fit_type(key: str, value: Any, default: Any) -> Any:
     """`value` as the type of `default`, or an OptionError that says what was expected. A default of None accepts anything."""
     value = parse(value)
-    if default is None or value is None or isinstance(value, type(default)) and not isinstance(value, bool):
+    if default is None or value is None:
         return value
     if isinstance(default, bool):
         if isinstance(value, (bool, int)) and value in (0, 1):

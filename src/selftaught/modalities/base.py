@@ -48,7 +48,9 @@ class Modality:
         raise NotImplementedError(f"modality {self.name} does not say how to prepare its data")
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
-        """Tells the source what will be asked of it (images: the side of the square canvas it should decode to). Default: nothing."""
+        """Tells the source what will be asked of it: here, to give the columns or channels of training, in their order."""
+        if hasattr(source, "align") and preprocessing.facts.columns:
+            source.align(preprocessing.facts.columns)
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:

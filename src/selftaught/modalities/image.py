@@ -60,6 +60,7 @@ class ImageModality(Modality):
         return Preprocessing("image", source.facts.with_(shape=(channels, resolution, resolution), bit_depth=bits), statistics)
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
+        """Has the source decode to the square canvas of training."""
         source.set_canvas(preprocessing.statistics["canvas"])
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing

@@ -17,7 +17,8 @@ from .series import PALETTE, sampled
 
 CLEAN = TableSpec()
 WEAK = TableSpec(noise=0.1)
-STRONG = TableSpec(corrupt=(0.6, 0.6), light_corrupt=(0.0, 0.3))
+STRONG = TableSpec(corrupt=(0.3, 0.6), light_corrupt=(0.0, 0.3))
+SCARF = TableSpec(corrupt=(0.6, 0.6))
 MARGINAL_ROWS, MARGINAL_CELLS = 1024, 200_000
 
 
@@ -47,11 +48,6 @@ class TableModality(Modality):
         statistics = {"mean": mean.tolist(), "std": std.tolist(), "marginal": _nested(reference)}
         return Preprocessing(self.name, facts.with_(shape=(len(facts.columns),)), statistics)
 
-    def configure(self, source: Source, preprocessing: Preprocessing) -> None:
-        """Has another table's columns ordered and coded as those of the table that the preprocessing was fitted on."""
-        if hasattr(source, "align"):
-            source.align(preprocessing.facts.columns)
-
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
         """x float32 [B, F]: numbers as they are, NaN = missing, then codes as floats; the views standardise on the device."""
@@ -62,23 +58,26 @@ class TableModality(Modality):
         return {"x": torch.from_numpy(x)}, None
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
-        """Clean: the row. Single: weak (noise) or strong (corrupted). Pair: both sides corrupted. Asymmetric: SCARF's pair, the
-        clean row and a corrupted one. MultiCrop: lightly corrupted rows, and rows that keep a random part of their columns.
-        Options are fields of TableSpec and hold for every view but the clean ones.
+        """Clean: the row. Single: weak (noise) or strong (corrupted). Pair: both sides corrupted at a rate of .3 to .6.
+
+        Pair(asymmetric): SCARF's, the clean row and one corrupted at .6. On Adult (SimCLR, 400 steps, two seeds) k-NN AUC was .877
+        for the symmetric pair, .875 for SCARF's, .876 for .6 twice and for .0-.3 with .6; so the pair of one law is the default.
+        MultiCrop: lightly corrupted rows, and ones that besides keep a random part of their columns (`small_keep`). Options are
+        fields of TableSpec and hold for every view but the clean ones.
         """
         if need.fields != ("x",):
             raise NotApplicable(f"table: the fields {', '.join(need.fields)} were asked for, but a row has one field, x.")
         change = lambda spec: with_options(spec, options, what="table view")  # noqa: E731
-        strong = change(STRONG)
+        strong, scarf = change(STRONG), change(SCARF)
         light = replace(strong, corrupt=strong.light_corrupt)
         if isinstance(need, Clean):
             sides = [(CLEAN, "clean")]
         elif isinstance(need, Single):
             sides = [(change(WEAK) if need.strength == "weak" else strong, need.strength)]
         elif isinstance(need, Pair) and need.asymmetric:
-            sides = [(CLEAN, "clean"), (strong, "strong")]
+            sides = [(CLEAN, "clean"), (scarf, "strong")]
         elif isinstance(need, Pair):
-            sides = [(light, "weak"), (strong, "strong")]
+            sides = [(strong, "global")] * 2
         elif isinstance(need, MultiCrop):
             thin = replace(light, keep=strong.small_keep)
             sides = [(light, "global")] * need.large + [(thin, "local")] * need.small

@@ -205,5 +205,5 @@ def _plain_tar(path: str) -> BinaryIO:
                 raise DataError(f"The archive '{path}' does not fit unpacked into {tempfile.gettempdir()}: set TMPDIR to a larger disk, or "
                                 "give it as an uncompressed .tar.")
             plain.write(piece)
-    plain.flush()
+    plain.seek(0)
     return plain

@@ -80,8 +80,8 @@ class ImageSource(Source):
 def check_count(count: int, origin: str, least: int) -> None:
     """DataError where there are fewer than `least` images (but some)."""
     if count < least:
-        raise DataError(f"{origin} holds {count} image{'s' if count != 1 else ''}: learning compares images with each other, so it needs at "
-                        f"least {least}; give it a folder, an archive or a list with more.")
+        raise DataError(f"{origin} holds {count} image{'s' if count != 1 else ''}: learning compares images with each other, so it "
+                        f"needs at least {least}; give it a folder, an archive or a list with more.")
 
 
 def sample_headers(blob: Callable[[int], bytes], count: int, pixel_limit: int) -> tuple[list[Header], list[tuple[int, str]]]:

@@ -142,11 +142,13 @@ def class_folders(listing: Listing) -> tuple[np.ndarray | None, list[str] | None
         return None, None, ""
     classes = sorted({p[depth] for p in parts.values()})
     if all(c.lower() in SPLITS for c in classes):
-        return None, None, f"The folders {', '.join(classes)} look like splits, not classes: all are read; name one of them to read it alone."
+        return None, None, (f"The folders {', '.join(classes)} look like splits, not classes: all are read; name one of them "
+                            "to read it alone.")
     code = np.zeros(len(listing.directories), dtype=np.int64)
     for place, p in parts.items():
         code[place] = classes.index(p[depth])
-    return code[listing.places], classes, f"{len(classes)} folders side by side are kept as classes for evaluation; pretraining does not read them."
+    note = f"{len(classes)} folders side by side are kept as classes for evaluation; pretraining does not read them."
+    return code[listing.places], classes, note
 
 
 def passed_over(others: Counter) -> Iterator[str]:

@@ -39,7 +39,7 @@ class Loader:
     def __init__(self, source: Source, collate: Collate, *, seed: int, stream: str = "train", num_workers: int = 0,
                  max_bad: float = 0.01, quarantine: Quarantine | None = None, labelled: bool = False):
         if labelled and source.labels is None:
-            raise DataError(f"{getattr(source, 'origin', 'The data')} has no labels, but they are needed here: name a column with --target or "
+            raise DataError(f"{getattr(source, 'origin', 'The data')} has no labels, but they are needed: name a column with --target, or "
                             "sort the images into a folder a class.")
         self.source, self.collate, self.labelled = source, collate, labelled
         self.seed, self.stream, self.max_bad = seed, stream, max_bad
@@ -52,9 +52,9 @@ class Loader:
         self._seen: np.ndarray | None = None
         self._hashes: np.ndarray | None = None
         self._readers: Here | Workers | None = None
-        self._made_for: Any = None
+        self._canvas: Any = None
         self._piece = _MOST_ROWS
-        self._turn = 0
+        self._turn = self._begun = 0
 
     @property
     def bad(self) -> int:
@@ -74,29 +74,52 @@ class Loader:
         turn, requests, ahead = self._turn, iter(requests), deque()
         cache = None if self.source.resident or not hasattr(self._inner, "cache") else self._inner.cache()
         while True:
-            while len(ahead) < (1 + _AHEAD if self.num_workers else 1) and (request := next(requests, None)) is not None:
-                ahead.append(self._ask(Rows(*request), cache, first=not ahead))
-            if not ahead:
-                return
-            start = time.perf_counter()
-            batch = self._answer(*ahead.popleft(), cache)
-            self.wait_seconds += time.perf_counter() - start
-            yield batch
             if turn != self._turn:
                 raise RuntimeError("this loader has begun another iteration; read one at a time")
+            try:
+                if self._begun != turn:
+                    self._begin(turn)
+                while len(ahead) < (1 + _AHEAD if self.num_workers else 1) and (request := next(requests, None)) is not None:
+                    ahead.append(self._ask(Rows(*request), cache))
+                if not ahead:
+                    return
+                start = time.perf_counter()
+                batch = self._answer(*ahead.popleft(), cache)
+                self.wait_seconds += time.perf_counter() - start
+            except BaseException:  # also Ctrl-C in the middle of an answer: what the pipes hold is of no use any more
+                self.close()
+                raise
+            yield batch
 
-    def _ask(self, rows: Rows, cache: Decoded | None, *, first: bool) -> tuple[Rows, np.ndarray, int]:
+    def _begin(self, turn: int) -> None:
+        """Forgets what an abandoned iteration asked for; readers with another canvas are of no use."""
+        self._begun = turn
+        canvas = getattr(self._inner, "canvas", None)
+        if canvas != self._canvas:
+            self.close()
+            self._canvas = canvas
+        if self._readers is not None:
+            self._readers.drain()
+
+    def _ask(self, rows: Rows, cache: Decoded | None) -> tuple[Rows, np.ndarray, int]:
         """Sends off what is not in memory: (rows, places int64 [m] of what was sent, number of questions)."""
         if self.source.resident:
             return rows, np.zeros(0, np.int64), 0
         missing = np.arange(len(rows.index)) if cache is None else np.flatnonzero(~cache.holds[self._place(rows.index)])
-        if not len(missing):
-            return rows, missing, 0
-        readers = self._ready(len(rows.index), fresh=first)
-        pieces = range(0, len(missing), self._piece) if self.num_workers else range(1)
+        if len(missing) and self._readers is None:
+            self._readers = self._start(len(rows.index))
+        pieces = range(0, len(missing), self._piece)
         for start in pieces:
-            readers.submit(rows.at(missing[start:start + self._piece] if self.num_workers else missing))
+            self._readers.submit(rows.at(missing[start:start + self._piece]))
         return rows, missing, len(pieces)
+
+    def _start(self, batch: int) -> Here | Workers:
+        """Readers for batches of that many items."""
+        reading = {"seed": self.seed, "stream": self.stream, "tolerance": self._tolerance}
+        if not self.num_workers:
+            return Here(self.source, **reading)
+        self._piece = min(-(-batch // self.num_workers), _MOST_ROWS)
+        return Workers(self.source, count=self.num_workers, rows=self._piece, **reading)
 
     def _answer(self, rows: Rows, missing: np.ndarray, questions: int, cache: Decoded | None) -> Batch:
         index = np.array(rows.index, dtype=np.int64)
@@ -122,23 +145,6 @@ class Loader:
         """Places in the innermost source."""
         return index if self._places is None else self._places[index]
 
-    def _ready(self, batch: int, *, fresh: bool) -> Here | Workers:
-        """The readers; begun anew where the canvas has changed, without what an abandoned iteration asked for where `fresh`."""
-        canvas = getattr(self._inner, "canvas", None)
-        if self._readers is not None and canvas != self._made_for:
-            self.close()
-        if self._readers is None:
-            self._made_for = canvas
-            reading = {"seed": self.seed, "stream": self.stream, "tolerance": self._tolerance}
-            if self.num_workers:
-                self._piece = min(-(-batch // self.num_workers), _MOST_ROWS)
-                self._readers = Workers(self.source, count=self.num_workers, rows=self._piece, **reading)
-            else:
-                self._readers = Here(self.source, **reading)
-        elif fresh:
-            self._readers.drain()
-        return self._readers
-
     def _judged(self, read: Read) -> Read:
         """The same, once its bad items are recorded; raises DataError where they are too many."""
         for index, reason in read.bad:
@@ -146,7 +152,6 @@ class Loader:
                 self._bad.add(index)
                 self.quarantine.record(index, self.source.name(index), reason, self.stream)
         if read.gave_up or len(self._bad) > self._tolerance:
-            self.close()
             raise DataError(self._too_many())
         return read
 

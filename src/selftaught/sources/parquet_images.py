@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts import BadItem, DataError, OptionError, nearest
-from .decoding import PIXEL_LIMIT, read_header
+from .decoding import PIXEL_LIMIT
 from .fingerprints import fingerprint_of
 from .image_source import ImageSource
 from .labels import encode_groups, encode_labels
@@ -37,8 +37,8 @@ class ImageParquet(ImageSource):
         try:
             self._load(files)
         except OSError as error:
-            raise DataError(f"'{path}' cannot be read ({' '.join(str(error).split())[:120]}): fetch it again, or set TMPDIR to a larger disk "
-                            "if there was no space left.") from None
+            raise DataError(f"'{path}' cannot be read ({' '.join(str(error).split())[:120]}): fetch it again, or set TMPDIR to a larger "
+                            "disk if there was no space left.") from None
         self._state = [(p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in self._paths]
         notes = []
         for name in (target, group):
@@ -49,7 +49,7 @@ class ImageParquet(ImageSource):
             self.labels, self.classes = labels.values, labels.classes
             notes += [labels.note] if labels.note else []
         elif alike := [n for n in schema.names if n.lower() in _LABEL_LIKE]:
-            notes.append(f"The column '{alike[0]}' looks like a label: name it with --target {alike[0]} to evaluate with it; it is not used.")
+            notes.append(f"The column '{alike[0]}' looks like a label and is not used; name it with --target {alike[0]} to evaluate.")
         if group is not None:
             self.groups = encode_groups(_values(files, group), group, samples=len(self._ends))
         self.settle(len(self._ends), notes=notes, least=least)
@@ -58,7 +58,7 @@ class ImageParquet(ImageSource):
         """Lays all encoded images one behind the other; self._ends: int64 [N]; self._null: bool [N]."""
         sizes = (f.metadata.row_group(g).column(c).total_uncompressed_size for f in files for g in range(f.metadata.num_row_groups)
                  for c in range(f.metadata.num_columns) if f.metadata.row_group(g).column(c).path_in_schema.split(".")[0] == self.column)
-        spool: Any = tempfile.SpooledTemporaryFile(max_size=1, prefix="selftaught-") if sum(sizes) > _IN_MEMORY else None
+        spool: Any = tempfile.TemporaryFile(prefix="selftaught-") if sum(sizes) > _IN_MEMORY else None
         pieces, lengths, nulls = [], [], []
         for file in files:
             for group in range(file.metadata.num_row_groups):
@@ -122,21 +122,6 @@ def image_column(schema: Any, origin: str, wanted: str | None = None) -> str:
     if len(found) > 1 and len(named) != 1:
         raise OptionError(f"{origin} has several columns of bytes ({', '.join(found)}): say which holds the images with column=NAME.")
     return (named or found)[0]
-
-
-def has_images(path: str | Path) -> bool:
-    """True where a Parquet file has a column of bytes whose first value is an image."""
-    file = _open(Path(path))
-    try:
-        column = image_column(file.schema_arrow, str(path))
-        batch = next(file.iter_batches(batch_size=8, columns=[column], use_threads=False), None)
-        data, lengths, null = _bytes_of(batch.column(0))
-        first = int(np.flatnonzero(~null)[0])
-        start = int(lengths[:first].sum())
-        read_header(bytes(data[start:start + int(lengths[first])]))
-    except (DataError, OptionError, BadItem, IndexError, AttributeError):
-        return False
-    return True
 
 
 def _open(path: Path) -> Any:

@@ -21,7 +21,7 @@ CLIP = 10.0  # standard deviations that a numeric value approaches but never pas
 class TableSpec:
     """What is done to a row; ranges are rates drawn uniformly a sample, everything is off by default.
 
-    corrupt: part of the columns that take a draw from their marginal (light_corrupt: the same for the light side of a pair).
+    corrupt: part of the columns that take a draw from their marginal (light_corrupt: the same in multi-crop).
     keep: part of the columns that stay, the others become missing (small_keep: the same for local views). noise: standard
     deviation added to numeric values, in the column's standard deviations. mixup: weight of a reference row that numeric values
     are mixed with, and its probability of giving a categorical one.

@@ -1,0 +1,71 @@
+"""`check_method` over every method × modality, learning once a method; and that it catches what it is for."""
+
+import pytest
+import torch
+from torch import nn
+
+from selftaught import methods  # noqa: F401  (enters the methods in the registry)
+from selftaught.contracts import Pair, find, names
+from selftaught.methods import Method
+from selftaught.networks import Embedder, Mlp, over
+from selftaught.testing import MODALITIES, check_method
+
+METHODS = [n for n in names("method") if find("method", n).__module__.startswith("selftaught.methods")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("method", METHODS)
+def test_every_cell_conforms(method, modality):
+    checks = check_method(method, modalities=(modality,), learns=False)
+    assert {c.name for c in checks if c.holds} >= {"gradients finite and non-zero", "resume equals uninterrupted",
+                                                   "two processes equal one", "parameters round-trip"}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_learns(method):
+    """Beats its random initialisation and its own run with pairs or targets shuffled, by five points of k-NN."""
+    checks = check_method(method, modalities=("table",), learns=True, two_processes=False)
+    assert [c.holds for c in checks if c.name == "learns"] == [True]
+
+
+class _Pull(Method):
+    """The broken objective that every learning check must fail: views together, and nothing that keeps items apart."""
+
+    needs = Pair()
+    name = "pull"
+
+    def __init__(self, backbone: nn.Module):
+        super().__init__()
+        self.student = Embedder(backbone, Mlp(backbone.width, 64, 32))
+
+    def loss(self, views, batch):
+        a, b = over(views, self.student)
+        return (a - b).square().mean()
+
+
+class _Local(_Pull):
+    """Statistics of this process's samples only: right alone, wrong on two processes."""
+
+    name = "local"
+
+    def loss(self, views, batch):
+        a, b = over(views, self.student)
+        return super().loss(views, batch) + (a.T @ b).square().mean()
+
+
+def test_it_catches_a_method_that_does_not_learn():
+    with pytest.raises(AssertionError, match="learns"):
+        check_method(_Pull, modalities=("table",), two_processes=False)
+
+
+def test_it_catches_a_loss_that_forgets_the_other_processes():
+    with pytest.raises(AssertionError, match="two processes equal one"):
+        check_method(_Local, modalities=("table",), learns=False)

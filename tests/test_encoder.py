@@ -1,0 +1,102 @@
+"""What survives training: saving, embedding with bad items, scikit-learn, ONNX, modules of one's own, starting from weights."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from torch import nn
+
+import selftaught
+from selftaught.contracts import DataError, OptionError, SelftaughtError
+
+OPTIONS = {"steps": 6, "batch_size": 16, "progress": False, "precision": "32-true", "method.hidden": 16}
+
+
+@pytest.fixture(scope="module")
+def waves() -> np.ndarray:
+    rng = np.random.default_rng(0)
+    return rng.normal(size=(64, 2, 32)).astype(np.float32) + np.arange(64)[:, None, None] % 2
+
+
+@pytest.fixture(scope="module")
+def run(waves, tmp_path_factory):
+    return selftaught.pretrain(waves, "simclr", layout="NCT", out=tmp_path_factory.mktemp("runs") / "run",
+                               **OPTIONS, **{"backbone.widths": (8, 16)})
+
+
+def test_loads_as_it_was_saved(run, waves, tmp_path):
+    expected = run.encoder.embed(waves)
+    assert expected.shape == (64, 16) and np.isfinite(expected).all()
+    again = selftaught.load(run.folder)
+    np.testing.assert_array_equal(again.embed(waves), expected)
+    np.testing.assert_array_equal(selftaught.load(again.save(tmp_path / "copy")).embed(waves), expected)
+    assert again.lineage["method"] == "simclr" and again.lineage["steps"] == 6
+
+
+def test_embedding_does_not_depend_on_the_batch(run, waves):
+    np.testing.assert_allclose(run.encoder.embed(waves, batch_size=7), run.encoder.embed(waves), rtol=1e-5, atol=1e-6)
+
+
+def test_another_modality_or_a_damaged_encoder_is_a_sentence(run, waves, tmp_path):
+    with pytest.raises(DataError, match="takes series data"):
+        run.encoder.embed(np.zeros((8, 8, 8, 3), dtype=np.uint8))
+    with pytest.raises(OptionError, match="no encoder"):
+        selftaught.load(tmp_path)
+    run.encoder.save(tmp_path / "e")
+    described = json.loads((tmp_path / "e" / "encoder.json").read_text())
+    (tmp_path / "e" / "encoder.json").write_text(json.dumps({**described, "format": 99}))
+    with pytest.raises(SelftaughtError, match="newer version"):
+        selftaught.load(tmp_path / "e")
+
+
+def test_in_a_pipeline(run, waves):
+    labels = np.arange(64) % 2
+    classifier = make_pipeline(run.encoder.as_sklearn(), LogisticRegression(max_iter=500)).fit(waves, labels)
+    assert classifier.predict(waves).shape == (64,) and classifier.score(waves, labels) > 0.8  # the classes differ by a shift
+
+
+def test_onnx_agrees_and_carries_its_preprocessing(run, tmp_path):
+    pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    assert run.encoder.export_onnx(tmp_path / "encoder.onnx") < 1e-4
+    beside = json.loads((tmp_path / "encoder.onnx.json").read_text())
+    assert beside["preprocessing"]["statistics"]["mean"] and beside["lineage"]["method"] == "simclr"
+    with pytest.raises(SelftaughtError, match="differs"):
+        run.encoder.export_onnx(tmp_path / "strict.onnx", tolerance=-1.0)
+    assert not (tmp_path / "strict.onnx").exists()
+
+
+def test_a_module_of_your_own(waves, tmp_path):
+    def network() -> nn.Module:
+        return nn.Sequential(nn.Conv1d(2, 12, 5, stride=2), nn.BatchNorm1d(12), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten())
+
+    run = selftaught.pretrain(waves, "byol", layout="NCT", backbone=network(), out=tmp_path / "own", **OPTIONS)
+    expected = run.encoder.embed(waves)
+    assert expected.shape == (64, 12)
+    with pytest.raises(OptionError, match="pass it"):
+        selftaught.load(tmp_path / "own")
+    np.testing.assert_array_equal(selftaught.load(tmp_path / "own", backbone=network()).embed(waves), expected)
+
+
+def test_starts_from_the_weights_of_a_run(run, waves, tmp_path):
+    more = selftaught.pretrain(waves, "vicreg", layout="NCT", init=run.folder, out=tmp_path / "more", **{**OPTIONS, "steps": 1, "lr": 0.0})
+    trained = {k: v for k, v in more.encoder.backbone.state_dict().items() if "running" not in k and "num_batches" not in k}
+    for name, value in trained.items():  # a rate of 0 leaves the weights where they came from
+        torch.testing.assert_close(value, run.encoder.backbone.state_dict()[name])
+    assert more.value("backbone.widths") == [8, 16]
+
+
+def test_bad_items_are_nan_rows_and_counted(tmp_path):
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(tmp_path / f"{i:02d}.png")
+    run = selftaught.pretrain(tmp_path, "simclr", out=tmp_path.parent / "run", **{**OPTIONS, "steps": 2, "batch_size": 4},
+                              **{"backbone.widths": (8, 16)})
+    (tmp_path / "05.png").write_bytes(b"not an image")
+    with pytest.warns(UserWarning, match="1 of 12 items could not be decoded.*05.png"):
+        rows = run.encoder.embed(tmp_path)
+    assert np.isnan(rows[5]).all() and np.isfinite(np.delete(rows, 5, axis=0)).all()

@@ -95,7 +95,7 @@ def test_only_the_slots_of_bad_items_change(photos, workers):
                 asked = replacement(SEED, "train", epoch, slot, attempt, 40)
                 attempt += 1
             assert got == asked
-        clean = [source.read(i)["x"] for i in batch.index.tolist()]
+        clean = [ImageFiles(source.origin).read(i)["x"] for i in batch.index.tolist()]
         assert (batch.x.numpy() == np.stack(clean)).all() and batch.x.dtype == torch.uint8
 
 
@@ -218,10 +218,11 @@ def test_labels_come_only_where_asked(photos):
 def test_subsets_read_through_the_memory_of_their_base(photos):
     source = ImageFiles(photos(30, {8}))
     part = Subset(Subset(source, np.arange(29, -1, -1)), np.arange(0, 30, 2), labels=np.arange(15))
+    fresh = ImageFiles(source.origin)
     with loader(part, num_workers=2, labelled=True) as reader:
         for batch in reader.batches(requests(15, 5)):
             assert (batch.y == batch.index).all()
-            assert (batch.x.numpy() == np.stack([part.read(i)["x"] for i in batch.index.tolist()])).all()
+            assert (batch.x.numpy() == np.stack([fresh.read(29 - 2 * i)["x"] for i in batch.index.tolist()])).all()
     assert source.cache().holds.sum() == 15
 
 
@@ -337,7 +338,7 @@ def _neighbours(train, test, labelled):
     x, q = (s["x"].reshape(len(s["x"]), -1).astype(np.float32) for s in (train, test))
     x, y = x[labelled], train["y"][labelled]
     scores = (q / np.linalg.norm(q, axis=1, keepdims=True)) @ (x / np.linalg.norm(x, axis=1, keepdims=True)).T
-    near = np.argsort(-scores, axis=1)[:, :20]
+    near = np.argpartition(-scores, 19, axis=1)[:, :20]
     votes = np.stack([(np.exp(np.take_along_axis(scores, near, 1) / 0.07) * (y[near] == c)).sum(1) for c in range(10)], 1)
     return (votes.argmax(1) == test["y"]).mean()
 
@@ -348,13 +349,13 @@ def test_moved_digits_are_as_hard_as_they_should_be():
     assert len(set(train["group"])) == 1297 and len(set(test["group"])) == 500 and not set(train["group"]) & set(test["group"])
     assert 0.70 <= _neighbours(train, test, np.arange(6000)) <= 0.80
     assert 0.2 <= _neighbours(train, test, np.random.default_rng(0).permutation(6000)[:100]) <= 0.35
-    assert len(np.unique(train["x"].reshape(6000, -1), axis=0)) == 6000
+    assert len({image.tobytes() for image in train["x"]}) == 6000
 
 
 def test_embedded_sets_are_always_the_same():
     from selftaught.sources import embedded
 
-    for name in embedded_names():
+    for name in {"moved-digits/test", "waves/test", "wine", "breast-cancer"} & set(embedded_names()):
         first = load_embedded(name)
         embedded._moved_digits.cache_clear()
         embedded._waves.cache_clear()

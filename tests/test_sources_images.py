@@ -14,7 +14,7 @@ from PIL import Image, ImageOps
 
 from selftaught.contracts import BadItem, DataError, OptionError
 from selftaught.sources.archives import split_archive
-from selftaught.sources.decoding import Pixels, decode, read_header
+from selftaught.sources.decoding import Header, Pixels, decode, read_header
 from selftaught.sources.images import ImageArchive, ImageFiles, ImageParquet
 
 RGB, GREY = Pixels(3, "uint8"), Pixels(1, "uint8")
@@ -242,6 +242,32 @@ def test_every_kind_of_bad_image_says_why():
     assert "not an image" in reason(npy(np.zeros(8)), Pixels(1, "float32"))
 
 
+def test_no_damage_gets_through_as_anything_but_a_bad_item():
+    """Cut, overwritten and shifted bytes in every format: a canvas of the right shape, or a BadItem with a reason."""
+    rng = np.random.default_rng(0)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    array = picture(12, 12)
+    blobs = [encoded(array, form) for form in ("PNG", "BMP", "TIFF", "WEBP", "GIF")] + [encoded(array, "JPEG", exif=exif)]
+    blobs += [plain_tiff(np.ones((5, 9, 9), np.uint16), deflate=True), npy(np.ones((9, 9, 3), np.uint8)), deep_png(array.astype(np.uint16))]
+    bad = 0
+    for blob in blobs:
+        for _ in range(60):
+            data = bytearray(blob)
+            for place in rng.integers(0, min(len(data), 300), 3):
+                data[place] = rng.integers(256)
+            data = bytes(data[:rng.integers(len(data))] if rng.random() < 0.3 else data)
+            for read in (read_header, lambda b: decode(b, 8, RGB)):
+                try:
+                    result = read(data)
+                except BadItem as error:
+                    bad += 1
+                    assert error.reason
+                else:
+                    assert isinstance(result, Header) or result["x"].shape == (3, 8, 8)
+    assert 100 < bad < 1000
+
+
 def test_no_bomb_is_unpacked():
     small = deep_png(np.zeros((2, 2, 3), np.uint16))
     head = b"IHDR" + struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0)
@@ -291,8 +317,8 @@ def test_forbidden_file(folder):
 # --- folders
 
 def test_a_folder_of_any_nesting(folder):
-    root = folder({"b/deep/er/2.PNG": encoded(picture(seed=2)), "a/1.jpg": encoded(picture(seed=1), "JPEG"), "0.webp": encoded(picture(), "WEBP"),
-                   "readme.txt": b"hello", ".hidden.png": b"", "__MACOSX/x.png": b""})
+    root = folder({"b/deep/er/2.PNG": encoded(picture(seed=2)), "a/1.jpg": encoded(picture(seed=1), "JPEG"),
+                   "0.webp": encoded(picture(), "WEBP"), "readme.txt": b"hello", ".hidden.png": b"", "__MACOSX/x.png": b""})
     source = ImageFiles(root)
     assert [source.name(i) for i in range(3)] == ["0.webp", "a/1.jpg", "b/deep/er/2.PNG"]
     assert source.facts.samples == 3 and source.facts.shape == (3, 24, 36) and source.labels is None

@@ -19,7 +19,7 @@ from selftaught.methods import Method
 from selftaught.networks import Embedder, Mlp, over
 from selftaught.objectives import nt_xent
 from selftaught.plan import make_plan
-from selftaught.sources import open_source
+from selftaught.sources import open_source, subset
 from selftaught.training import LARS, RunFolder, Settings, Stream, build_optimiser, fit, load_checkpoint, save_checkpoint
 from selftaught.training.optimisers import drop_frozen, rate_schedule, set_rates
 
@@ -206,9 +206,27 @@ def test_sigterm_saves_and_says_so(waves, tmp_path):
 # ---- health ---------------------------------------------------------------------------------------------------------------
 
 
-def test_vicreg_without_its_guards_is_stopped(source):
-    with pytest.raises(Collapsed, match="collapsed"):
-        run(source, method="vicreg", steps=300, health_every=5, **{"method.variance": 0.0, "method.covariance": 0.0, "lr": 0.05})
+class _NoGuards(Method):
+    """BYOL without predictor, teacher and stopped gradient: nothing keeps items apart."""
+
+    def __init__(self, backbone, *, hidden: int = 32):
+        super().__init__()
+        self.student = Embedder(backbone, Mlp(backbone.width, hidden, 64))
+
+    def loss(self, views, batch):
+        a, b = (nn.functional.normalize(z, dim=1) for z in over(views, self.student))
+        return 2 - 2 * (a * b).sum(1).mean()
+
+
+def test_a_collapse_is_diagnosed_and_stopped(tmp_path):
+    digits = subset(open_source("embedded:moved-digits/train"), np.arange(512))
+    with pytest.raises(Collapsed, match="point the same way.*Check that"):
+        run(digits, tmp_path / "run", method=_NoGuards, steps=400, health_every=5, lr=0.02, batch_size=64)
+    assert list((tmp_path / "run" / "checkpoints").iterdir())  # what there was is kept
+
+
+def test_a_collapse_is_only_noted_where_asked(source):
+    assert len(run(source, method=_NoGuards, steps=100, health_every=5, lr=0.1, stop_on_collapse=False)) == 100
 
 
 def test_a_non_finite_loss_is_named(source):

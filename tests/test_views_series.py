@@ -16,6 +16,7 @@ from selftaught.views.series import (
     resample,
     time_map,
     warped_time,
+    white_noise,
     without_frequencies,
 )
 
@@ -208,6 +209,16 @@ def test_values_change_by_the_laws_of_the_spec():
     assert abs(bent[..., 0].std() - 0.2) < 0.01 and bent.diff(n=2, dim=2).abs().mean() < 0.05
     flipped = make(flip_p=0.3)
     assert torch.equal(flipped.abs(), ones) and abs((flipped[:, 0, 0] < 0).float().mean() - 0.3) < 0.03
+
+
+def test_noise_is_standard_normal_and_white():
+    noise = white_noise(draws(3000), 3, 15)
+    assert noise.shape == (3000, 3, 15) and abs(noise.mean()) < 0.01 and abs(noise.std() - 1) < 0.01
+    assert abs((noise**4).mean() - 3) < 0.1 and abs((noise.abs() > 1.96).float().mean() - 0.05) < 0.003
+    apart = torch.corrcoef(noise.flatten(1).T) - torch.eye(45)
+    assert apart.abs().max() < 5 / 3000**0.5
+    squared = torch.corrcoef(noise.flatten(1).T ** 2) - torch.eye(45)  # pairs from one draw are independent, not just uncorrelated
+    assert squared.abs().max() < 0.12
 
 
 def test_masked_window_has_its_width_and_place():

@@ -23,8 +23,9 @@ MARGINAL_ROWS, MARGINAL_CELLS = 1024, 200_000
 
 
 class TableModality(Modality):
-    """Items are rows: numeric float32 [Fn] (NaN = missing; dates and booleans too) and codes int64 [Fc] (−1 = missing), in the
-    order of `facts.columns`. Networks get x float32 [B, F], numbers standardised and softly clipped at ten deviations, missing
+    """Items are rows: numeric float32 [Fn] (NaN = missing; dates and booleans too), codes int64 [Fc] (−1 = missing).
+
+    The order is that of `facts.columns`. Networks get x float32 [B, F], numbers standardised and softly clipped at ten deviations, missing
     ones left NaN, codes as floats."""
 
     name = "table"
@@ -60,8 +61,8 @@ class TableModality(Modality):
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
         """Clean: the row. Single: weak (noise) or strong (corrupted). Pair: both sides corrupted at a rate of .3 to .6.
 
-        Pair(asymmetric): SCARF's, the clean row and one corrupted at .6. On Adult (SimCLR, 400 steps, two seeds) k-NN AUC was .877
-        for the symmetric pair, .875 for SCARF's, .876 for .6 twice and for .0-.3 with .6; so the pair of one law is the default.
+        Pair(asymmetric): SCARF's, the clean row and one corrupted at .6. On Adult (SimCLR, 400 steps, two seeds) k-NN AUC was
+        .877 for the symmetric pair, .875 for SCARF's, .876 for .6 twice and for 0-.3 with .6: no loss in the pair of one law.
         MultiCrop: lightly corrupted rows, and ones that besides keep a random part of their columns (`small_keep`). Options are
         fields of TableSpec and hold for every view but the clean ones.
         """

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,24 +51,21 @@ def content_hash(blob: bytes) -> np.uint64:
 
 def read_header(blob: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Header:
     """Header of an image in memory, without decoding it. Raises BadItem."""
-    _check_bytes(blob)
-    if blob.startswith(_NPY):
-        array = _npy(blob, pixel_limit)
-        return Header(array.shape[0], _kept(array.dtype), *array.shape[1:])
-    if tiff.is_tiff(blob):
-        pages = tiff.directories(blob)
-        if not tiff.for_pillow(pages):
-            channels, height, width = tiff.shape_of(pages)
-            _check_pixels(height, width, pixel_limit)
-            alpha = tiff.has_alpha(pages)
-            return Header(3 if alpha else channels, _kept(tiff.dtype_of(pages)), height, width, alpha)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _bad_items(blob):
+        if blob.startswith(_NPY):
+            array = _npy(blob, pixel_limit)
+            return Header(array.shape[0], _kept(array.dtype), *array.shape[1:])
+        if tiff.is_tiff(blob):
+            pages = tiff.directories(blob)
+            if not tiff.for_pillow(pages):
+                channels, height, width = tiff.shape_of(pages)
+                _check_pixels(height, width, pixel_limit, channels)
+                alpha = tiff.has_alpha(pages)
+                return Header(3 if alpha else channels, _kept(tiff.dtype_of(pages)), height, width, alpha)
         image = _open(blob, pixel_limit)
-        turn = _orientation(image)
-    width, height = image.size[::-1] if turn in _TURNED else image.size
-    deep = _deep_png(image)
-    return Header(1 if image.mode in _GREY else 3, "uint16" if deep else _DEPTH.get(image.mode, "uint8"), height, width, _has_alpha(image))
+        width, height = image.size[::-1] if _orientation(image) in _TURNED else image.size
+        dtype = "uint16" if _deep_png(image) else _DEPTH.get(image.mode, "uint8")
+        return Header(1 if image.mode in _GREY else 3, dtype, height, width, _has_alpha(image))
 
 
 def decode(blob: bytes, side: int, pixels: Pixels, *, pixel_limit: int = PIXEL_LIMIT) -> dict[str, np.ndarray]:
@@ -75,16 +74,27 @@ def decode(blob: bytes, side: int, pixels: Pixels, *, pixel_limit: int = PIXEL_L
     JPEGs decode at the smallest of the scales 1, 1/2, 1/4, 1/8 that is not below the canvas. EXIF orientation is applied,
     transparency is laid over white, 16-bit and real-valued samples keep their depth. Raises BadItem.
     """
-    _check_bytes(blob)
+    with _bad_items(blob):
+        x, size = _canvas(blob, side, pixels, pixel_limit)
+    return {"x": x, "size": np.array(size, dtype=np.int64), "hash": content_hash(blob)}
+
+
+@contextmanager
+def _bad_items(blob: bytes) -> Iterator[None]:
+    """Whatever goes wrong inside becomes a BadItem: decoders of damaged files raise anything at all, and what they said is the
+    reason. Their warnings are silenced, the limit on pixels being ours."""
+    if not blob:
+        raise BadItem("zero bytes")
+    if not any(blob[:4096]) and not any(blob):
+        raise BadItem("all bytes are zero")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what matters is said in the reason, and the limit on pixels is ours
-            x, size = _canvas(blob, side, pixels, pixel_limit)
+            warnings.simplefilter("ignore")
+            yield
     except BadItem:
         raise
-    except Exception as error:  # decoders of damaged files raise anything at all; the item is reported with what they said
+    except Exception as error:
         raise BadItem(_said(error)) from None
-    return {"x": x, "size": np.array(size, dtype=np.int64), "hash": content_hash(blob)}
 
 
 def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndarray, tuple[int, int]]:
@@ -94,7 +104,8 @@ def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndar
     elif tiff.is_tiff(blob):
         pages = tiff.directories(blob)
         if not tiff.for_pillow(pages):
-            _check_pixels(*tiff.shape_of(pages)[1:], limit)
+            channels, height, width = tiff.shape_of(pages)
+            _check_pixels(height, width, limit, channels)
             planes = tiff.read_planes(blob, pages)
             planes = _over_white(planes) if tiff.has_alpha(pages) else planes
     if planes is not None:
@@ -129,21 +140,12 @@ def _open(blob: bytes, limit: int) -> Any:
         raise BadItem(f"larger than {limit / 1e6:.0f} million pixels") from None
     except Image.UnidentifiedImageError:
         raise BadItem("not an image") from None
-    except Exception as error:  # a damaged header: see decode
-        raise BadItem(_said(error)) from None
     _check_pixels(image.height, image.width, limit)
     return image
 
 
-def _check_bytes(blob: bytes) -> None:
-    if not blob:
-        raise BadItem("zero bytes")
-    if not any(blob[:4096]) and not any(blob):
-        raise BadItem("all bytes are zero")
-
-
-def _check_pixels(height: int, width: int, limit: int) -> None:
-    if height * width > limit:
+def _check_pixels(height: int, width: int, limit: int, channels: int = 1) -> None:
+    if height * width * max(channels / 4, 1) > limit:
         raise BadItem(f"{width} x {height} pixels: larger than {limit / 1e6:.0f} million")
 
 
@@ -156,7 +158,12 @@ def _said(error: Exception) -> str:
 
 def _orientation(image: Any) -> int:
     """EXIF orientation, 1 to 8; asked only where there is EXIF (Pillow would decode a PNG to look for it)."""
-    return image.getexif().get(0x0112, 1) if "exif" in image.info or image.format == "TIFF" else 1
+    if "exif" not in image.info and image.format != "TIFF":
+        return 1
+    try:
+        return image.getexif().get(0x0112, 1)
+    except Exception:  # damaged EXIF beside a sound image
+        return 1
 
 
 def _has_alpha(image: Any) -> bool:
@@ -245,7 +252,7 @@ def _conform(x: np.ndarray, dtype: str, pixels: Pixels) -> np.ndarray:
     if x.shape[0] != pixels.channels:
         if {x.shape[0], pixels.channels} != {1, 3}:
             raise BadItem(f"{x.shape[0]} channels where the others have {pixels.channels}")
-        x = np.repeat(x, 3, axis=0) if pixels.channels == 3 else np.tensordot(_LUMA, x, axes=1)[None]
+        x = np.repeat(x, 3, axis=0) if pixels.channels == 3 else (_LUMA[:, None, None] * x).sum(axis=0, keepdims=True)
     if dtype == pixels.dtype == "float32":
         return np.ascontiguousarray(x)
     if "float32" in (dtype, pixels.dtype):

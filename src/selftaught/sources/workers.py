@@ -14,6 +14,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 import numpy as np
+import torch
 
 from ..contracts import DataError, Source
 from .refill import Read, Rows, innermost, is_uniform, read_rows
@@ -145,6 +146,7 @@ def _work(pipe: Connection, inherited: list[Connection], source: Source, slots: 
         signal.signal(name, signal.SIG_IGN)
     for other in inherited:  # else the main process's death would not be seen at the other end
         other.close()
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
     turn = 0
     try:
         while True:

@@ -41,7 +41,7 @@ class Health:
     step, or their raw scale has shrunk below `least_scale` of the first step's.
     """
 
-    def __init__(self, method: nn.Module, *, every: int, rows: int = 512, patience: int = 3, least_spread: float = 0.05,
+    def __init__(self, method: nn.Module, *, every: int, rows: int = 512, patience: int = 3, least_spread: float = 0.07,
                  least_scale: float = 0.05):
         self.every, self.rows, self.patience = max(1, every), rows, patience
         self.least_spread, self.least_scale = least_spread, least_scale

@@ -213,7 +213,7 @@ def change_values(x: Tensor, length: Tensor, spec: SeriesSpec, draws: Draws, app
         x = x * torch.nn.functional.interpolate(knots, steps, mode="linear", align_corners=True)
     if spec.jitter_p:
         applied["jitter"] = sigma = spec.jitter * draws.happens("jitter?", spec.jitter_p, 1, 1)
-        x = x + sigma * draws.normal("jitter", channels, steps)
+        x = x + sigma * white_noise(draws, channels, steps)
     if spec.flip_p:
         applied["flip"] = flip = draws.happens("flip", spec.flip_p, 1, 1)
         x = torch.where(flip, -x, x)
@@ -222,6 +222,15 @@ def change_values(x: Tensor, length: Tensor, spec: SeriesSpec, draws: Draws, app
         step = torch.arange(steps, device=x.device)
         x = x.masked_fill(((step >= bounds[:, :1]) & (step < bounds[:, 1:]))[:, None], 0.0)
     return x
+
+
+def white_noise(draws: Draws, channels: int, steps: int) -> Tensor:
+    """Standard normal float32 [B, C, T]; both values of Box and Muller's transform from one 64-bit draw (5× `draws.normal`)."""
+    bits = draws.bits("jitter", (channels * steps + 1) // 2)
+    unit, turn = ((part & 0xFFFFFF).float() * (1.0 / (1 << 24)) for part in (bits >> 40, bits))
+    radius = torch.sqrt(-2.0 * torch.log1p(-unit))
+    noise = torch.cat([radius * torch.cos(2 * torch.pi * turn), radius * torch.sin(2 * torch.pi * turn)], 1)
+    return noise[:, : channels * steps].unflatten(1, (channels, steps))
 
 
 def removed_frequencies(draws: Draws, steps: int, spec: SeriesSpec) -> Tensor:

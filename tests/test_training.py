@@ -19,7 +19,8 @@ from selftaught.methods import Method
 from selftaught.networks import Embedder, Mlp, over
 from selftaught.objectives import nt_xent
 from selftaught.plan import make_plan
-from selftaught.sources import open_source, subset
+from selftaught.sources import open_source
+from selftaught.systems.s378 import prepare
 from selftaught.training import LARS, RunFolder, Settings, Stream, build_optimiser, fit, load_checkpoint, save_checkpoint
 from selftaught.training.optimisers import drop_frozen, rate_schedule, set_rates
 
@@ -218,11 +219,16 @@ class _NoGuards(Method):
         return 2 - 2 * (a * b).sum(1).mean()
 
 
-def test_a_collapse_is_diagnosed_and_stopped(tmp_path):
-    digits = subset(open_source("embedded:moved-digits/train"), np.arange(512))
+def test_byol_without_predictor_and_teacher_is_stopped(tmp_path):
+    prepare()  # registers BYOL without its guards
+    digits = open_source("embedded:moved-digits/train")
+    plan = make_plan(digits, {"method": "s378_no_predictor", "steps": 120, "backbone.widths": (16, 32, 64), "health_every": 5})
+    folder = RunFolder(tmp_path / "run")
+    folder.open(resume=False)
     with pytest.raises(Collapsed, match="point the same way.*Check that"):
-        run(digits, tmp_path / "run", method=_NoGuards, steps=400, health_every=5, lr=0.02, batch_size=64)
-    assert list((tmp_path / "run" / "checkpoints").iterdir())  # what there was is kept
+        fit(plan.build_method(), plan.stream(digits), plan.training(), plan.settings(progress=False), folder=folder)
+    folder.close()
+    assert list(folder.checkpoints.iterdir())  # what there was is kept
 
 
 def test_a_collapse_is_only_noted_where_asked(source):

@@ -25,8 +25,8 @@ MARGINAL_ROWS, MARGINAL_CELLS = 1024, 200_000
 class TableModality(Modality):
     """Items are rows: numeric float32 [Fn] (NaN = missing; dates and booleans too), codes int64 [Fc] (−1 = missing).
 
-    The order is that of `facts.columns`. Networks get x float32 [B, F], numbers standardised and softly clipped at ten deviations, missing
-    ones left NaN, codes as floats."""
+    The order is that of `facts.columns`. Networks get x float32 [B, F]: numbers standardised and softly clipped at ten
+    deviations, missing ones left NaN; codes as floats."""
 
     name = "table"
     default_backbone = "mlp"

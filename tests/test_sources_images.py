@@ -581,3 +581,22 @@ def test_the_cifar_file_and_the_clothing_archive():
     assert len(cifar) == 50000 and cifar.facts.shape == (3, 32, 32) and np.bincount(cifar.labels[:10000]).tolist() == [1000] * 10
     clothes = ImageArchive(os.path.join(home, "clothing10_small_128px.zip", "train"))
     assert len(clothes) == 3068 and len(clothes.classes) == 10 and clothes.read(5)["x"].shape[0] == 3
+
+
+def test_a_folder_of_an_archive_by_a_plain_path(tmp_path):
+    import io
+    import zipfile
+
+    import numpy as np
+    from PIL import Image
+
+    from selftaught.sources import open_source
+
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for split, count in (("train", 4), ("test", 2)):
+            for i in range(count):
+                data = io.BytesIO()
+                Image.fromarray(np.full((8, 8, 3), 10 * i, dtype=np.uint8)).save(data, "PNG")
+                archive.writestr(f"{split}/{i}.png", data.getvalue())
+    assert len(open_source(str(tmp_path / "photos.zip" / "train"))) == 4
+    assert len(open_source(f"{tmp_path / 'photos.zip'}::test")) == 2

@@ -26,6 +26,9 @@ def open_path(text: str, asked: Asked) -> Source:
     """A Source for a path, with or without ::PART."""
     before, marked, part = (text, "", "") if Path(text).expanduser().exists() else text.partition("::")
     path = Path(before).expanduser()
+    if not path.exists() and (inside := _within_archive(path)):  # photos.zip/train
+        (before, part), marked = inside, "::"
+        path = Path(before)
     if not path.exists():
         raise _missing(path)
     if path.is_dir():
@@ -57,6 +60,12 @@ def open_path(text: str, asked: Asked) -> Source:
     if suffix in IMAGE_SUFFIXES:
         return open_files([path], asked)
     raise _unknown(path)
+
+
+def _within_archive(path: Path) -> tuple[str, str] | None:
+    from .archives import split_archive
+
+    return split_archive(path)
 
 
 def open_files(paths: list[Path], asked: Asked) -> Source:

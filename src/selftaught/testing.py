@@ -31,11 +31,11 @@ from .training import Outcome, RunFolder, Settings, fit
 
 MODALITIES = ("image", "series", "table")
 BACKBONES: dict[str, dict[str, Any]] = {
-    "image": {"backbone": "convnet", "backbone.widths": (16, 32, 64)},
-    "series": {"backbone": "convnet", "backbone.widths": (16, 32, 64)},
+    "image": {"backbone": "convnet", "backbone.widths": (16, 32), "views.scale": (0.6, 1.0)},
+    "series": {"backbone": "convnet", "backbone.widths": (16, 32)},
     "table": {"backbone": "mlp"},
 }
-TOKENS = {"image": {"backbone": "vit_tiny", "backbone.patch": 4}, "series": {"backbone": "vit_tiny", "backbone.patch": 4},
+TOKENS = {"image": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0)}, "series": {"backbone": "vit_tiny", "backbone.patch": 4},
           "table": {"backbone": "table_transformer"}}
 
 
@@ -51,13 +51,11 @@ def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int 
 
 
 def _images(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
-    """uint8 [N, 1, 16, 16]: the class's 7 × 7 pattern anywhere, at any brightness and contrast, in noise."""
-    patterns = np.kron(np.random.default_rng(7).random((64, 4, 4)) < 0.5, np.ones((2, 2)))[:, :7, :7]
-    n, side = len(y), 16
-    x = np.zeros((n, side, side))
-    rows, columns = (rng.integers(0, side - 6, (n, 1, 1)) + np.arange(7).reshape(s) for s in ((1, 7, 1), (1, 1, 7)))
-    x[np.arange(n)[:, None, None], rows, columns] = patterns[y]
-    x = rng.uniform(0.1, 0.5, (n, 1, 1)) + rng.uniform(0.25, 0.5, (n, 1, 1)) * x + rng.normal(0, 0.08, x.shape)
+    """uint8 [N, 1, 12, 12]: the class's 8 × 8 pattern at any brightness and contrast, in noise."""
+    patterns = np.kron(np.random.default_rng(7).random((64, 4, 4)) < 0.5, np.ones((2, 2)))
+    x = np.pad(patterns[y], ((0, 0), (2, 2), (2, 2)))
+    n = len(y)
+    x = rng.uniform(0.1, 0.5, (n, 1, 1)) + rng.uniform(0.15, 0.5, (n, 1, 1)) * x + rng.normal(0, 0.12, x.shape)
     return (x.clip(0, 1) * 255).astype(np.uint8)[:, None]
 
 
@@ -65,10 +63,9 @@ def _series(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
     """float32 [N, 2, 64]: the class's mixture of five harmonics in two channels, at any phase and size, in noise."""
     n, t = len(y), np.arange(64) / 64
     weights = np.random.default_rng(7).dirichlet(np.full(5, 0.5), (64, 2))
-    turns = rng.uniform(0, 1, (n, 1, 1, 1))
-    waves = np.sin(2 * np.pi * np.arange(2, 12, 2)[:, None] * (t + turns))
+    waves = np.sin(2 * np.pi * np.arange(2, 12, 2)[:, None] * (t + rng.uniform(0, 1, (n, 1, 1, 1))))
     x = (weights[y][..., None] * waves).sum(2) * rng.uniform(0.6, 1.6, (n, 1, 1))
-    return (x + rng.normal(0, 0.25, x.shape)).astype(np.float32)
+    return (x + rng.normal(0, 0.5, x.shape)).astype(np.float32)
 
 
 def _table(rng: np.random.Generator, y: np.ndarray) -> Any:

@@ -7,7 +7,8 @@ from selftaught import methods  # noqa: F401  (enters the methods in the registr
 from selftaught.contracts import NotApplicable, find, names
 from selftaught.modalities import find_modality
 from selftaught.sources import open_source
-from selftaught.testing import MODALITIES, generated
+from selftaught.sources.generated import generated
+from selftaught.testing import MODALITIES
 
 README = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- generated: methods -->\n).*?(<!-- end -->)", re.S)

@@ -34,6 +34,7 @@ class Encoder:
         self.backbone, self.preprocessing = backbone.eval(), preprocessing
         self.backbone_name, self.backbone_options = backbone_name, dict(backbone_options or {})
         self.lineage = dict(lineage or {})
+        self.items: np.ndarray | None = None  # uint64 [n]: content hashes of what it was trained on, where known
         self.modality: Modality = find_modality(preprocessing.modality)
         if len(preprocessing.facts.shape) == 3:  # as it was trained: faster, and a loaded encoder is the same to the bit
             self.backbone.to(memory_format=torch.channels_last)
@@ -122,6 +123,16 @@ class Encoder:
             raise DataError(f"None of the {len(source)} items could be decoded.")
         return found
 
+    def contents(self, data: Any) -> np.ndarray:
+        """uint64 [n]: a hash of every item's contents, to find the same item in two sets; items that cannot be decoded are left out."""
+        found = []
+        for batch, _ in self.batches(data):
+            if len(batch):
+                hashes = batch.fields.get("hash")
+                found.append(_hash_rows(self.modality.raw(batch, self.preprocessing).numpy()) if hashes is None
+                             else hashes.numpy().view(np.uint64))
+        return np.concatenate(found) if found else np.zeros(0, dtype=np.uint64)
+
     def as_sklearn(self, *, batch_size: int = 256) -> Any:
         """A scikit-learn transformer over this encoder, for a Pipeline: `fit` does nothing, `transform(X)` embeds."""
         return EncoderTransformer(self, batch_size=batch_size)
@@ -138,6 +149,8 @@ class Encoder:
         temporary.mkdir(parents=True)
         save_file({k: v.detach().cpu().contiguous().clone() for k, v in self.backbone.state_dict().items()},
                   temporary / "model.safetensors")
+        if self.items is not None:
+            save_file({"items": torch.from_numpy(self.items.view(np.int64))}, temporary / "items.safetensors")
         described = {"format": FORMAT, "backbone": {"name": self.backbone_name, "options": self.backbone_options},
                      "width": self.width, "preprocessing": self.preprocessing.to_json(), "lineage": self.lineage}
         (temporary / "encoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
@@ -165,7 +178,10 @@ class Encoder:
         except (RuntimeError, OSError) as error:
             raise SelftaughtError(f"The weights in {folder} do not fit the backbone '{name}' that encoder.json describes: "
                                   f"{str(error).splitlines()[0]}") from error
-        return cls(network, preprocessing, backbone_name=name, backbone_options=options, lineage=described["lineage"])
+        encoder = cls(network, preprocessing, backbone_name=name, backbone_options=options, lineage=described["lineage"])
+        if (folder / "items.safetensors").is_file():
+            encoder.items = load_file(folder / "items.safetensors")["items"].numpy().view(np.uint64)
+        return encoder
 
     def export_onnx(self, path: str | Path, *, tolerance: float = 1e-4) -> float:
         """Writes an ONNX graph (prepared x [B, …] → pooled [B, D]) and `PATH.json`, the preprocessing, beside it.
@@ -232,6 +248,14 @@ class _Pooled(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.backbone(x).pooled
+
+
+def _hash_rows(x: np.ndarray) -> np.ndarray:
+    """uint64 [N]: a hash of every row of float32 [N, D]."""
+    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32).astype(np.uint64)
+    weights = np.random.default_rng(0).integers(1, 2**63, bits.shape[1], dtype=np.uint64) | np.uint64(1)
+    with np.errstate(over="ignore"):
+        return (bits * weights).sum(axis=1, dtype=np.uint64)
 
 
 def _try(source: Source, index: int) -> dict[str, np.ndarray] | str:

@@ -231,8 +231,11 @@ def _train(plan: Plan, source: Source, folder: RunFolder, init: Any, progress: b
         lineage = {"method": plan.method.name or plan.method.__name__, "data": source.fingerprint(), "items": len(source),
                    "version": __version__, "steps": plan["steps"], "seed": plan["seed"], "init": None if init is None else str(init)}
         custom = plan.module is not None
-        Encoder(learner.kept(), plan.preprocessing, backbone_name="custom" if custom else plan["backbone"],
-                backbone_options={} if custom else plan.nested["backbone"], lineage=lineage).save(folder.encoder)
+        encoder = Encoder(learner.kept(), plan.preprocessing, backbone_name="custom" if custom else plan["backbone"],
+                          backbone_options={} if custom else plan.nested["backbone"], lineage=lineage)
+        hashes = stream.reader.hashes
+        encoder.items = encoder.contents(source) if hashes is None and source.resident else hashes
+        encoder.save(folder.encoder)
         _summarise(folder, outcome, stream, time.perf_counter() - began)
         say(f"encoder saved in {folder.encoder}")
     place.fabric.barrier()

@@ -27,6 +27,7 @@ from .methods import Method
 from .networks import Teacher
 from .plan import Plan, make_plan
 from .sources import open_source
+from .sources.generated import generated
 from .training import Outcome, RunFolder, Settings, fit
 
 MODALITIES = ("image", "series", "table")
@@ -35,51 +36,14 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "series": {"backbone": "convnet", "backbone.widths": (16, 32)},
     "table": {"backbone": "mlp"},
 }
-TOKENS = {"image": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0)}, "series": {"backbone": "vit_tiny", "backbone.patch": 4},
-          "table": {"backbone": "table_transformer"}}
+TOKENS: dict[str, dict[str, Any]] = {
+    "image": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0)},
+    "series": {"backbone": "vit_tiny", "backbone.patch": 4},
+    "table": {"backbone": "table_transformer"},
+}
 
 
-# ---- generated data: the class is a small part of what varies ---------------------------------------------------------
-
-
-def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int = 12) -> tuple[Any, np.ndarray]:
-    """(data for `open_source`, labels int64 [samples]). What the views vary (place, brightness, phase, size, noise, single cells)
-    dominates; the class is all that stays."""
-    rng = np.random.default_rng([seed, MODALITIES.index(modality)])
-    y = np.arange(samples) % classes
-    return {"image": _images, "series": _series, "table": _table}[modality](rng, y), y
-
-
-def _images(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
-    """uint8 [N, 1, 12, 12]: the class's 8 × 8 pattern at any brightness and contrast, in noise."""
-    patterns = np.kron(np.random.default_rng(7).random((64, 4, 4)) < 0.5, np.ones((2, 2)))
-    x = np.pad(patterns[y], ((0, 0), (2, 2), (2, 2)))
-    n = len(y)
-    x = rng.uniform(0.1, 0.5, (n, 1, 1)) + rng.uniform(0.15, 0.5, (n, 1, 1)) * x + rng.normal(0, 0.12, x.shape)
-    return (x.clip(0, 1) * 255).astype(np.uint8)[:, None]
-
-
-def _series(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
-    """float32 [N, 2, 64]: the class's mixture of five harmonics in two channels, at any phase and size, in noise."""
-    n, t = len(y), np.arange(64) / 64
-    weights = np.random.default_rng(7).dirichlet(np.full(5, 0.5), (64, 2))
-    waves = np.sin(2 * np.pi * np.arange(2, 12, 2)[:, None] * (t + rng.uniform(0, 1, (n, 1, 1, 1))))
-    x = (weights[y][..., None] * waves).sum(2) * rng.uniform(0.6, 1.6, (n, 1, 1))
-    return (x + rng.normal(0, 0.5, x.shape)).astype(np.float32)
-
-
-def _table(rng: np.random.Generator, y: np.ndarray) -> Any:
-    """16 numeric and 2 categorical columns that follow the class together, each faintly, beside 16 that do not."""
-    import pyarrow as pa
-
-    n, fixed = len(y), np.random.default_rng(7)
-    useful = fixed.normal(0, 0.5, (64, 16))[y] + rng.normal(0, 0.8, (n, 16))
-    columns = {f"u{i}": useful[:, i] for i in range(16)} | {f"v{i}": rng.normal(0, 1, n) for i in range(16)}
-    letters = np.array(list("abcdef"))
-    for i in range(2):
-        own = fixed.integers(0, 6, 64)[y]
-        columns[f"c{i}"] = letters[np.where(rng.random(n) < 0.4, rng.integers(0, 6, n), own)]
-    return pa.table(columns)
+# ---- generated data --------------------------------------------------------------------------------------------------
 
 
 def source_of(modality: str, samples: int = 512, *, seed: int = 0) -> Source:

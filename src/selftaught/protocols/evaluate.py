@@ -156,19 +156,11 @@ class _Work:
                                                             budget=self.supervision, from_scratch=scratch))
 
     def overlap(self) -> None:
-        """Notes how many test items were in the training data, bit for bit after the preprocessing."""
-        train_x, test_x = self.raw_parts or (self.encoder.raw(self.train), self.encoder.raw(self.test))
-        shared = overlap(_hashes(train_x), _hashes(test_x))
-        if shared.count:
-            self.table.notes.append(shared.sentence("the labelled training data", "the test data"))
-        same = self.encoder.lineage.get("data") == self.test.fingerprint()
-        if same:
-            self.table.notes.append("The test data are the data that the encoder was pretrained on.")
-
-
-def _hashes(x: np.ndarray) -> np.ndarray:
-    """uint64 [N]: a hash of every row."""
-    bits = np.ascontiguousarray(x, dtype=np.float32).view(np.uint32).astype(np.uint64)
-    weights = np.random.default_rng(0).integers(1, 2**63, bits.shape[1], dtype=np.uint64) | np.uint64(1)
-    with np.errstate(over="ignore"):
-        return (bits * weights).sum(axis=1, dtype=np.uint64)
+        """Notes how many test items are, in content, among the labelled training items and among those pretrained on."""
+        test = self.encoder.contents(self.test)
+        sets = {"the labelled training data": self.encoder.contents(self.train), "the pretraining data": self.encoder.items}
+        for name, hashes in sets.items():
+            if hashes is None:
+                self.table.notes.append(f"It is not known whether test items are among {name}.")
+            elif (shared := overlap(hashes, test)).count:
+                self.table.notes.append(shared.sentence(name, "the test data"))

@@ -67,6 +67,11 @@ class Loader:
         hashes = self._hashes[self._seen]
         return len(hashes) - len(np.unique(hashes))
 
+    @property
+    def hashes(self) -> np.ndarray | None:
+        """uint64 [n]: content hashes of the items read so far; None where the source gives none."""
+        return None if self._seen is None else self._hashes[self._seen]
+
     def batches(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """A Batch for each (slot, epoch, index), int64 [b] each, in order. One iteration at a time. Raises DataError where too many
         items are bad or a worker died."""

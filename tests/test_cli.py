@@ -2,9 +2,9 @@
 
 import json
 import os
+import resource
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -40,11 +40,11 @@ def test_help_answers_at_once(words, tmp_path):
     call(*words, cwd=tmp_path)  # the first start compiles
     times = []
     for _ in range(3):
-        began = time.perf_counter()
-        done = call(*words, cwd=tmp_path)
-        times.append(time.perf_counter() - began)
-        assert done.returncode == 0
-    assert min(times) < 0.5, f"{min(times):.2f} s"
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert call(*words, cwd=tmp_path).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        times.append(after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime)
+    assert min(times) < 0.5, f"{min(times):.2f} s of processor time"  # wall time is the tests' other half's as well
 
 
 def test_every_key_has_a_sentence(tmp_path):

@@ -58,7 +58,7 @@ class _Local(_Pull):
 
     def loss(self, views, batch):
         a, b = over(views, self.student)
-        return super().loss(views, batch) + (a.T @ b).square().mean()
+        return super().loss(views, batch) + (a.T @ b / len(a)).square().mean()
 
 
 def test_it_catches_a_method_that_does_not_learn():

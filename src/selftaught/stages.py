@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +17,7 @@ from typing import Any
 from torch import nn
 
 from . import __version__
-from .contracts import FREE, Collapsed, OptionError, Source, parse
+from .contracts import FREE, Collapsed, OptionError, Source, fit_type, parse
 from .encoder import Encoder
 from .modalities import Preprocessing
 from .plan import Plan, make_plan, recorded
@@ -136,9 +137,10 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
     if method is not None:
         overrides["method"] = method
     folder = RunFolder(out if out is not None else default_folder(data))
-    place = launch(Settings(1, device=overrides.get("device", "auto"), devices=int(overrides.get("devices", 1))))
+    place = _several(overrides)
+    leads = place is None or place.leads
     source = open_source(data, target=target, group=group, layout=layout)
-    if place.leads:
+    if leads:
         folder.open(resume=resume)
     try:
         plan = _settle(source, folder, place, resume, overrides, init, say or (lambda line: None))
@@ -147,10 +149,19 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
         folder.close()
 
 
-def _settle(source: Source, folder: RunFolder, place: Place, resume: bool, overrides: dict[str, Any], init: Any,
+def _several(overrides: dict[str, Any]) -> Place | None:
+    """The place of this process among several, started now if `devices` asks for them; None where it is the only one."""
+    devices = fit_type("devices", overrides.get("devices", 1), 1)
+    if devices == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
+        return None
+    return launch(Settings(1, device=overrides.get("device", "auto"), devices=devices))
+
+
+def _settle(source: Source, folder: RunFolder, place: Place | None, resume: bool, overrides: dict[str, Any], init: Any,
             say: Callable[[str], None]) -> Plan:
     """The plan: made anew and written by the leading process, or read from run.yaml on resume and by the other processes."""
-    if place.leads and not (resume and folder.exists()):
+    leads = place is None or place.leads
+    if leads and not (resume and folder.exists()):
         if init is not None:
             overrides = {**_weights(init).backbone_choice(), **overrides}
         plan = make_plan(source, overrides)
@@ -161,9 +172,10 @@ def _settle(source: Source, folder: RunFolder, place: Place, resume: bool, overr
                                 "modality": source.modality, "items": len(source),
                                 "fingerprint": source.fingerprint(), "init": str(init) if init is not None else None,
                                 "decisions": plan.to_json()})
-        place.fabric.barrier()
+        if place is not None:
+            place.fabric.barrier()
         return plan
-    if not place.leads:
+    if not leads:
         place.fabric.barrier()
     written = folder.decisions()
     _refuse_changes(written, source, overrides, folder)

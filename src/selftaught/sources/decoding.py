@@ -24,6 +24,10 @@ _DEPTH = {"I": "uint16", "I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16",
 _SCALE = {"uint8": 255.0, "uint16": 65535.0}
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
+# Pillow warns of large or damaged files; the limit on pixels is ours, and a bad item is reported with its reason. For the whole
+# process, since catch_warnings is not safe where several threads decode.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
 
 @dataclass(frozen=True)
 class Pixels:
@@ -42,6 +46,7 @@ class Header:
     height: int
     width: int
     alpha: bool = False
+
 
 
 def content_hash(blob: bytes) -> np.uint64:
@@ -82,15 +87,13 @@ def decode(blob: bytes, side: int, pixels: Pixels, *, pixel_limit: int = PIXEL_L
 @contextmanager
 def _bad_items(blob: bytes) -> Iterator[None]:
     """Whatever goes wrong inside becomes a BadItem: decoders of damaged files raise anything at all, and what they said is the
-    reason. Their warnings are silenced, the limit on pixels being ours."""
+    reason."""
     if not blob:
         raise BadItem("zero bytes")
     if not any(blob[:4096]) and not any(blob):
         raise BadItem("all bytes are zero")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
+        yield
     except BadItem:
         raise
     except Exception as error:

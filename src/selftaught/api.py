@@ -70,7 +70,7 @@ def demo(*, out: str | Path | None = None, seed: int = 0, say: Callable[[str], N
     run = pretrain(train, out=out if out is not None else _demo_folder(), seed=seed, epochs=DEMO_EPOCHS, say=say)
     say("Comparing …")
     test = run.encoder.open("embedded:moved-digits/test")
-    table = evaluate(run.encoder, train, test, seed=seed, supervision=Supervision(steps=DEMO_SUPERVISED_STEPS))
+    table = evaluate(run.encoder, train, test, seed=seed, supervision=Supervision(steps=DEMO_SUPERVISED_STEPS), say=say)
     table.cost["encoder"] = run.summary["training_seconds"]
     table.save(run.folder)
     say(table.to_text())
@@ -79,8 +79,8 @@ def demo(*, out: str | Path | None = None, seed: int = 0, say: Callable[[str], N
     return table
 
 
-DEMO_EPOCHS = 15
-DEMO_SUPERVISED_STEPS = 250
+DEMO_EPOCHS = 12
+DEMO_SUPERVISED_STEPS = 150
 
 
 def _demo_folder() -> Path:

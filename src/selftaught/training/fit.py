@@ -157,7 +157,7 @@ class Engine:
             torch.manual_seed(hash_key(self.settings.seed, "forward", step * self.training.accumulate + micro, self.place.rank))
             self.health.arm(due and micro == 0)
             with self.place.fabric.no_backward_sync(self.model, enabled=micro + 1 < self.training.accumulate):
-                out = self.model(views, batch)
+                out = self.place.forward(self.model, self.method, views, batch)
                 total = out.total if isinstance(out, Terms) else out
                 self.place.fabric.backward(total if self.training.accumulate == 1 else total / self.training.accumulate)
             parts.append({"loss": total.detach(), **(out.named if isinstance(out, Terms) else {})})

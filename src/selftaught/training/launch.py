@@ -37,8 +37,8 @@ def resolve_device(device: str) -> str:
 class Place:
     """Device, rank and wrapping of one process; `launch` makes it."""
 
-    def __init__(self, fabric: Any):
-        self.fabric = fabric
+    def __init__(self, fabric: Any, precision: str = "32-true"):
+        self.fabric, self.precision = fabric, precision
 
     @property
     def rank(self) -> int:
@@ -63,6 +63,14 @@ class Place:
         if channels_last:
             method.to(memory_format=torch.channels_last)
         return self.fabric.setup_module(method)
+
+    def forward(self, model: nn.Module, method: nn.Module, *inputs: Any) -> Any:
+        """One forward of the wrapped method; alone and without changes of type, past the wrapper, whose walk through views and
+        batch costs a small network a tenth of its step."""
+        if self.world == 1 and self.precision in ("32-true", "bf16-mixed"):
+            with self.fabric.autocast():
+                return method(*inputs)
+        return model(*inputs)
 
     def mean(self, value: Tensor) -> Tensor:
         return value if self.world == 1 else self.fabric.all_reduce(value, reduce_op="mean")
@@ -99,4 +107,4 @@ def launch(settings: Any) -> Place:
         fabric = Fabric(accelerator=kind, devices=[int(number)] if number else settings.devices, strategy=strategy,
                         precision=settings.precision)
         fabric.launch()
-    return Place(fabric)
+    return Place(fabric, settings.precision)

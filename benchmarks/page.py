@@ -1,0 +1,36 @@
+"""Writes docs/BENCHMARKS.md from benchmarks/results/*.json, so that no figure is typed by hand.  python benchmarks/page.py"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+HERE = Path(__file__).parent
+WHAT = {
+    "views": "two SimCLR views from uint8 against native Pillow in two processes (asked for: 2.5× at 32 px; 224 px is reported)",
+    "engine": "the engine against a bare loop, median of interleaved pairs (asked for: ≤ 1.05× or ≤ 1 ms a step)",
+    "simclr_resnet18": "SimCLR, ResNet-18, batch 128, 32 px, end to end, against a plain script (asked for: 3×)",
+    "knn": "k-NN of 10,000 queries on 50,000 × 512, k = 200 (asked for: ≤ 30 s, ≤ 1 GB extra)",
+    "nt_xent": "NT-Xent forward and backward, 16,384 pairs × 128 (asked for: ≤ 600 MB extra, 1e-5 from the dense loss at 1,024)",
+    "cifar_simclr": "SimCLR, ConvNet 64-128-256-256, 10,000 CIFAR-10 images, batch 256, 180 s (reported)",
+    "demo_seeds": "`make demo`'s training over three seeds: k-NN and linear at 1 %, 10 % and 100 % of the labels",
+    "plan_files": "100,000 files planned (asked for: < 10 s, < 100 MB above the process)",
+}
+
+
+def main() -> None:
+    parts = ["# Benchmarks", "", "Measured on two shared CPU cores with native bf16; ratios come from one run side by side, absolute times "
+             "are this machine's. Written by `benchmarks/page.py` from the files in `benchmarks/results/`.", ""]
+    for name, what in WHAT.items():
+        path = HERE / "results" / f"{name}.json"
+        parts += [f"## {name}", "", what[0].upper() + what[1:] + ".", ""]
+        if path.is_file():
+            shown = json.dumps(json.loads(path.read_text()), indent=1, ensure_ascii=False)
+            parts += ["```json", shown, "```", ""]
+        else:
+            parts += ["Not measured yet.", ""]
+    (HERE.parent / "docs" / "BENCHMARKS.md").write_text("\n".join(parts), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -354,7 +354,7 @@ def cell(name: str, modality: str, steps: int) -> tuple[str, bool]:
     return f"{'holds' if learned else '**does not learn in this budget**, the rest holds'}: {seen}", learned
 
 
-def conformance(path: Path, *, steps: int = 600) -> bool:
+def conformance(path: Path, *, steps: int = 400) -> bool:
     """Every registered method on every modality, a process a core; writes the matrix and says whether all cells hold."""
     cells = [(name, modality) for name in names("method") for modality in MODALITIES]
     context = multiprocessing.get_context("spawn")

@@ -123,6 +123,34 @@ def test_resume_equals_uninterrupted_to_the_bit(source, tmp_path, method):
     assert steps == list(range(1, 9))
 
 
+def test_a_run_killed_before_its_first_checkpoint_starts_anew(source, tmp_path):
+    folder = RunFolder(tmp_path / "run")
+    folder.open(resume=False)
+    folder.log([{"step": 1, "loss": 99.0}, {"step": 2, "loss": 98.0}])
+    folder.close()
+    losses = run(source, tmp_path / "run")
+    assert [line["loss"] for line in RunFolder(tmp_path / "run").metrics()] == losses
+
+
+def test_the_gradient_is_clipped_to_its_norm(source):
+    """With SGD and one step, weights move by lr × a gradient of at most the clip's norm."""
+    moved = {}
+    for clip in (None, 0.01):
+        plan = make_plan(source, {**SMALL, "method": "simclr", "steps": 1, "lr": 1.0, "training.optimizer": "sgd",
+                                  "training.scale_lr": False, "training.weight_decay": 0.0, "training.schedule": "constant",
+                                  "training.clip": clip})
+        method = plan.build_method()
+        before = [p.detach().clone() for p in method.parameters()]
+        fit(method, plan.stream(source), plan.training(), plan.settings(progress=False))
+        moved[clip] = torch.cat([(p.detach() - b).flatten() for p, b in zip(method.parameters(), before)]).norm().item()
+    assert moved[0.01] == pytest.approx(0.01, rel=1e-3) and moved[None] > 0.05
+
+
+def test_tensorboard_is_asked_for_by_name(source, tmp_path):
+    with pytest.raises(OptionError, match="tensorboard"):
+        run(source, tmp_path / "run", changes={"track": "tensorbord"})
+
+
 def test_accumulation_keeps_the_items_of_a_step(source):
     assert len(run(source, **{"training.accumulate": 2})) == 8
     with pytest.raises(OptionError, match="multiple of 3"):

@@ -252,14 +252,13 @@ class Engine:
 
     def _resume(self) -> None:
         latest = self.folder.latest() if self.folder is not None else None
-        if latest is None:
-            return
-        self.start, self.saved = latest
-        state = load_checkpoint(self.saved, self.method, self.optimiser)
-        self.health.restore(state["health"])
-        self.outcome.steps = self.start
-        if self.place.leads:
-            self.folder.cut_metrics(self.start)
+        if latest is not None:
+            self.start, self.saved = latest
+            state = load_checkpoint(self.saved, self.method, self.optimiser)
+            self.health.restore(state["health"])
+            self.outcome.steps = self.start
+        if self.folder is not None and self.place.leads:
+            self.folder.cut_metrics(self.start)  # lines of steps after the checkpoint, all where there is none
 
     def close(self) -> None:
         self.health.close()

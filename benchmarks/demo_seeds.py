@@ -28,7 +28,8 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as out:
             run = selftaught.pretrain(train, out=Path(out) / "run", seed=seed, epochs=DEMO_EPOCHS)
             table = selftaught.evaluate(run.encoder, train, "embedded:moved-digits/test", baselines=("random", "raw"), seed=seed)
-        results[f"seed {seed}"] = {"seconds": run.summary["training_seconds"]} | {
+            seconds = run.summary["training_seconds"]
+        results[f"seed {seed}"] = {"seconds": seconds} | {
             f"{c.representation} {c.protocol} {c.budget:.0%}": round(c.score.value, 4) for c in table.cells}
         print(f"seed {seed}: {results[f'seed {seed}']}", flush=True)
     wins = [results[s][f"encoder {p} {b}"] > max(results[s][f"raw {p} {b}"], results[s][f"random {p} {b}"])

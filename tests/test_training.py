@@ -137,7 +137,7 @@ def test_the_gradient_is_clipped_to_its_norm(source):
     moved = {}
     for clip in (None, 0.01):
         plan = make_plan(source, {**SMALL, "method": "simclr", "steps": 1, "lr": 1.0, "training.optimizer": "sgd",
-                                  "training.scale_lr": False, "training.weight_decay": 0.0, "training.schedule": "constant",
+                                  "training.scale_lr": "off", "training.weight_decay": 0.0, "training.schedule": "constant",
                                   "training.clip": clip})
         method = plan.build_method()
         before = [p.detach().clone() for p in method.parameters()]

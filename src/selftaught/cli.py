@@ -102,7 +102,7 @@ def evaluate(
     test: Annotated[str, typer.Argument(help="Labelled data to score.")],
     protocol: Annotated[list[str] | None, typer.Option(help="knn, linear, finetune, clustering, retrieval [knn linear].",
                                                        show_default=False)] = None,
-    budgets: Annotated[str, typer.Option(help="Fractions of the training labels, separated by commas.")] = "0.01,0.1,1",
+    budgets: Annotated[str, typer.Option(help="Fractions (up to 1) or counts (from 2) of the training labels.")] = "0.01,0.1,1",
     seed: Annotated[int, typer.Option(help="Settles which labels are drawn.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Include random initialisation, raw input and supervised training.")] = True,
     target: Target = None, group: GroupName = None, layout: Layout = None, as_json: Json = False,
@@ -114,11 +114,19 @@ def evaluate(
     encoder = _encoder(run)
     table = run_evaluate(encoder, encoder.open(train, target=target, group=group, layout=layout),
                          encoder.open(test, target=target, group=group, layout=layout),
-                         protocols=protocol or ["knn", "linear"], budgets=[float(b) for b in budgets.split(",")], seed=seed,
+                         protocols=protocol or ["knn", "linear"], budgets=_budgets(budgets), seed=seed,
                          baselines=("random", "raw", "supervised") if baselines else (), say=lambda line: None if as_json else _say(line))
     if (Path(run) / "run.yaml").is_file():
         table.save(Run(run).folder)
     print(json.dumps(table.to_json()) if as_json else table.to_text())
+
+
+def _budgets(text: str) -> list[float | int]:
+    """`'0.01,1,100'` → [0.01, 1.0, 100]: fractions up to 1, counts above."""
+    try:
+        return [float(b) if float(b) <= 1 else int(b) for b in text.split(",")]
+    except ValueError:
+        raise OptionError(f"--budgets {text!r} does not fit: write fractions or counts, such as 0.01,0.1,1 or 50,500.") from None
 
 
 def _encoder(path: str) -> Any:

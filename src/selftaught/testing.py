@@ -255,7 +255,7 @@ def _train_double(cls: type[Method], modality: str, devices: int) -> dict[str, t
 def _learns(cls: type[Method], modality: str, *, steps: int = 200, margin: float = 0.05) -> tuple[str, bool, str]:
     """Beats its random initialisation and the same run with pairs or targets shuffled anew every step, in k-NN accuracy."""
     reference, test = source_of(modality, 768), source_of(modality, 384, seed=1)
-    plan = draft(cls, modality, reference, steps=steps, lr=1.6e-2)
+    plan = draft(cls, modality, reference, steps=steps, lr=8e-3)
     start = score(plan, plan.build_method(), reference, test, estimate=True)
     trained = score(plan, train(plan, reference)[0], reference, test)
     control = score(plan, train(plan, reference, broken=True, stop_on_collapse=False)[0], reference, test)

@@ -30,15 +30,16 @@ class Group:
 class Training:
     """The optimisation recipe of a method; the paper's values are its defaults.
 
-    optimizer: sgd, adamw or lars. lr: peak learning rate per 256 samples (scaled linearly by the global batch size unless
-    `scale_lr` is off). schedule: cosine, constant or infinite. warmup: epochs of linear warm-up (at most a tenth of the run).
+    optimizer: sgd, adamw or lars. lr: peak learning rate per 256 samples; scale_lr: how it grows with the global batch size:
+    linear (Goyal et al., 2017), sqrt (for adaptive optimisers; Malladi et al., 2022) or off. schedule: cosine,
+    constant or infinite. warmup: epochs of linear warm-up (at most a tenth of the run).
     weight_decay: number or Schedule. clip: largest global gradient norm, or None. decay_norm_and_bias: SimSiam decays all.
     accumulate: micro-batches a step. groups: prefix of parameter names → Group.
     """
 
     optimizer: str = "sgd"
     lr: float = 0.06
-    scale_lr: bool = True
+    scale_lr: str = "linear"
     weight_decay: float | Schedule = 1e-4
     momentum: float = 0.9
     betas: tuple[float, float] = (0.9, 0.999)

@@ -21,7 +21,7 @@ class BYOL(Method):
 
     needs = Pair(asymmetric=True)
     defaults = Training(optimizer="lars", lr=0.2, weight_decay=1.5e-6, batch_size=4096, epochs=1000)
-    small = {"hidden": 512, "width": 128, "momentum": 0.95, "training.optimizer": "adamw", "training.lr": 2e-3,
+    small = {"hidden": 512, "width": 128, "momentum": 0.95, "training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt",
              "training.weight_decay": 1e-4}
 
     def __init__(self, backbone: nn.Module, *, width: int = 256, hidden: int = 4096, momentum: float = 0.996):

@@ -22,7 +22,7 @@ class DIET(Method):
 
     needs = Single(strength="strong")
     defaults = Training(optimizer="adamw", lr=1e-3, weight_decay=0.05, batch_size=256, epochs=3000)
-    small = {"training.lr": 2e-3}
+    small = {"training.lr": 2e-3, "training.scale_lr": "sqrt"}
 
     def __init__(self, backbone: nn.Module, *, facts: Facts, label_smoothing: float = 0.8):
         super().__init__()

@@ -27,7 +27,7 @@ class DINO(Method):
     defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, batch_size=1024,
                         epochs=100, groups={"student.head.last": Group(frozen_epochs=1.0)})
     small = {"outputs": 256, "hidden": 512, "bottleneck": 128, "norm": True, "momentum": 0.95,
-             "teacher_temperature": (0.04, 0.04), "training.lr": 2e-3, "training.weight_decay": 0.04}
+             "teacher_temperature": (0.04, 0.04), "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.04}
 
     def __init__(self, backbone: nn.Module, *, outputs: int = 65536, hidden: int = 2048, bottleneck: int = 256,
                  momentum: float = 0.996, temperature: float = 0.1, teacher_temperature: tuple[float, float] = (0.04, 0.07),

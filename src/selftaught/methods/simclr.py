@@ -21,7 +21,7 @@ class SimCLR(Method):
 
     needs = Pair()
     defaults = Training(optimizer="lars", lr=0.3, weight_decay=1e-6, batch_size=4096, epochs=100)
-    small = {"hidden": 512, "training.optimizer": "adamw", "training.lr": 2e-3, "training.weight_decay": 1e-4}
+    small = {"hidden": 512, "training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 1e-4}
 
     def __init__(self, backbone: nn.Module, *, width: int = 128, hidden: int | None = None, temperature: float = 0.1):
         """width: of z. hidden: of the projector g; None takes the backbone's width, as the paper does."""

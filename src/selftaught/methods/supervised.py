@@ -21,7 +21,7 @@ class Supervised(Method):
 
     needs = Single(strength="weak")
     defaults = Training(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=5.0, batch_size=256, epochs=90)
-    small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.weight_decay": 0.05}
+    small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.05}
     labelled = True
 
     def __init__(self, backbone: nn.Module, *, facts: Facts):

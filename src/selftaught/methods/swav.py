@@ -28,6 +28,7 @@ class SwAV(Method):
     defaults = Training(optimizer="lars", lr=0.3, weight_decay=1e-6, batch_size=4096, epochs=800,
                         groups={"prototypes": Group(frozen_epochs=1.0)})
     small = {"hidden": 512, "prototypes": 100, "epsilon": 0.02, "training.optimizer": "adamw", "training.lr": 2e-3,
+             "training.scale_lr": "sqrt",
              "training.weight_decay": 1e-4}
 
     def __init__(self, backbone: nn.Module, *, width: int = 128, hidden: int = 2048, prototypes: int = 3000,

@@ -22,7 +22,8 @@ class VICReg(Method):
 
     needs = Pair(asymmetric=True)
     defaults = Training(optimizer="lars", lr=0.2, weight_decay=1e-6, batch_size=2048, epochs=1000)
-    small = {"hidden": 1024, "width": 1024, "training.optimizer": "adamw", "training.lr": 2e-3, "training.weight_decay": 1e-4}
+    small = {"hidden": 1024, "width": 1024, "training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt",
+             "training.weight_decay": 1e-4}
 
     def __init__(self, backbone: nn.Module, *, width: int = 8192, hidden: int = 8192, invariance: float = 25.0,
                  variance: float = 25.0, covariance: float = 1.0):

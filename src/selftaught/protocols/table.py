@@ -14,6 +14,13 @@ NAMES = {"encoder": "encoder (pretrained)", "random": "random initialisation", "
          "supervised": "supervised, same network", "boosting": "gradient boosting on raw input"}
 
 
+def column_name(protocol: str, budget: float, labels: int) -> str:
+    """`knn, 10% = 602 labels`; a count of labels stands alone, and a protocol that uses none too."""
+    if budget == 0:
+        return protocol
+    return f"{protocol}, {budget:.0%} = {labels} labels" if budget <= 1 else f"{protocol}, {labels} labels"
+
+
 @dataclass(frozen=True)
 class Cell:
     """One number: `score` of `representation` under `protocol` with `labels` labels (a fraction `budget` of them)."""
@@ -50,7 +57,7 @@ class Table:
     def winners(self) -> list[str]:
         """A line a label budget: which representation wins under its best protocol, and whether the intervals part."""
         lines = []
-        for budget in sorted({c.budget for c in self.cells}):
+        for budget in sorted({c.budget for c in self.cells if c.budget > 0}):
             here = [c for c in self.cells if c.budget == budget]
             best: dict[str, Cell] = {}
             for c in here:
@@ -58,7 +65,8 @@ class Table:
                     best[c.representation] = c
             order = sorted(best.values(), key=lambda c: -c.score.value)
             first, rest = order[0], order[1:]
-            line = (f"with {first.labels} labels ({budget:.0%}): {NAMES.get(first.representation, first.representation)} wins "
+            share = f" ({budget:.0%})" if budget <= 1 else ""
+            line = (f"with {first.labels} labels{share}: {NAMES.get(first.representation, first.representation)} wins "
                     f"({first.protocol} {first.score.value:.3f})")
             if rest:
                 clear = first.score.low > rest[0].score.high
@@ -69,7 +77,7 @@ class Table:
 
     def _grid(self) -> tuple[list[str], list[list[str]]]:
         rows, columns = self._axes()
-        head = ["", *(f"{p} @ {b:.0%} ({n})" for p, b, n in columns), "RankMe", "cost, s"]
+        head = ["", *(column_name(*c) for c in columns), "RankMe", "cost, s"]
         body = []
         for row in rows:
             cells = [self.cell(row, p, b) for p, b, _ in columns]
@@ -89,7 +97,7 @@ class Table:
             for row in rows:
                 c = self.cell(row, protocol, budget)
                 shown.append(f"{c.score.value:.3f} [{c.score.low:.3f}, {c.score.high:.3f}]" if c else "–")
-            lines.append([f"{protocol}, {budget:.0%} = {labels} labels", *shown])
+            lines.append([column_name(protocol, budget, labels), *shown])
         lines.append(["RankMe", *(f"{self.ranks[r]:.1f}" if r in self.ranks else "–" for r in rows)])
         lines.append(["cost, seconds", *(f"{self.cost[r]:.0f}" if r in self.cost else "–" for r in rows)])
         table = [["", *names], *lines]

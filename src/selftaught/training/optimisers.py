@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -80,8 +82,11 @@ def build_optimiser(method: nn.Module, training: Training) -> torch.optim.Optimi
 
 
 def peak_rate(training: Training, batch_size: int) -> float:
-    """Learning rate at its peak: given per 256 samples, scaled by the global batch."""
-    return training.lr * batch_size / 256 if training.scale_lr else training.lr
+    """Learning rate at its peak: given per 256 samples, scaled by the global batch as the recipe says."""
+    scales = {"linear": batch_size / 256, "sqrt": math.sqrt(batch_size / 256), "off": 1.0}
+    if training.scale_lr not in scales:
+        raise nearest(training.scale_lr, scales, what="scale_lr")
+    return training.lr * scales[training.scale_lr]
 
 
 def rate_schedule(training: Training, peak: float, clock: Clock) -> Schedule:

@@ -1,0 +1,81 @@
+"""The comparison: baselines, label budgets and counts, fine-tuning, boosting for tables, overlap, and what it says."""
+
+import numpy as np
+import pytest
+
+import selftaught
+from selftaught.contracts import DataError, OptionError
+from selftaught.protocols import Supervision, finetune
+
+OPTIONS = {"steps": 8, "batch_size": 16, "progress": False, "precision": "32-true", "method.hidden": 16}
+
+
+@pytest.fixture(scope="module")
+def data():
+    rng = np.random.default_rng(0)
+    y = np.arange(96) % 2
+    x = rng.normal(size=(96, 2, 32)).astype(np.float32) + y[:, None, None]
+    return {"x": x, "y": y}
+
+
+@pytest.fixture(scope="module")
+def encoder(data, tmp_path_factory):
+    return selftaught.pretrain(data["x"], "simclr", layout="NCT", out=tmp_path_factory.mktemp("runs") / "run", **OPTIONS,
+                               **{"backbone.widths": (8, 16)}).encoder
+
+
+def parts(data, a, b):
+    return selftaught.open_source({k: v[a:b] for k, v in data.items()}, layout="NCT")
+
+
+def test_every_baseline_under_every_protocol(encoder, data):
+    table = selftaught.evaluate(encoder, parts(data, 0, 64), parts(data, 64, 96), ["knn", "linear", "clustering", "retrieval"],
+                                budgets=[0.25, 1.0, 10], supervision=Supervision(steps=8))
+    rows = {c.representation for c in table.cells}
+    assert rows == {"encoder", "raw", "random", "supervised"}
+    assert {(c.protocol, c.budget) for c in table.cells if c.representation == "encoder"} == {
+        *((p, b) for p in ("knn", "linear") for b in (0.25, 1.0, 10)), ("clustering", 0.0), ("retrieval", 0.0)}
+    assert all(c.score.low <= c.score.value <= c.score.high for c in table.cells)
+    assert table.cell("encoder", "knn", 10).labels == 10 and table.cell("encoder", "knn", 0.25).labels == 16
+    assert table.cell("raw", "knn", 1.0).score.value > 0.9  # the classes differ by their level
+    text = table.to_text()
+    assert "knn, 25% = 16 labels" in text and "knn, 10 labels" in text and "clustering " in text
+    assert any(line.startswith("with 64 labels (100%)") for line in table.winners())
+    assert "32 of the 32 items of the test data" in text  # the encoder was pretrained on all of them
+
+
+def test_without_a_test_set_a_fifth_is_held_out(encoder, data):
+    table = selftaught.evaluate(encoder, parts(data, 0, 96), budgets=[1.0], baselines=(), protocols=["knn"])
+    cell = table.cell("encoder", "knn", 1.0)
+    assert cell.score.n in (19, 20) and cell.labels + cell.score.n == 96
+
+
+def test_fine_tuning_starts_from_the_encoder(encoder, data):
+    train, test = parts(data, 0, 64), parts(data, 64, 96)
+    before = {k: v.clone() for k, v in encoder.backbone.state_dict().items()}
+    tuned = finetune(encoder, train, test, labels=0.5, budget=Supervision(steps=40))
+    scratch = finetune(encoder, train, test, labels=0.5, budget=Supervision(steps=40), from_scratch=True)
+    assert tuned.name == "finetune" and scratch.name == "supervised" and tuned.detail["labels"] == scratch.detail["labels"] == 32
+    assert tuned.value > 0.7
+    assert all((v == before[k]).all() for k, v in encoder.backbone.state_dict().items())  # the encoder itself is untouched
+
+
+def test_tables_stand_beside_boosting_and_numbers_get_r2(tmp_path):
+    import pyarrow as pa
+
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(160, 4))
+    table = pa.table({**{f"c{i}": x[:, i] for i in range(4)}, "price": 3 * x[:, 0] + x[:, 1] + rng.normal(0, 0.1, 160)})
+    source = selftaught.open_source(table, target="price")
+    run = selftaught.pretrain(source, "simclr", out=tmp_path / "run", **OPTIONS)
+    found = selftaught.evaluate(run.encoder, source, budgets=[1.0], supervision=Supervision(steps=8))
+    boosting = found.cell("boosting", "boosting", 1.0)
+    assert boosting.score.metric == "r2" and boosting.score.value > 0.5
+    assert found.cell("raw", "linear", 1.0).score.value > 0.9  # the target is linear in the columns
+
+
+def test_what_cannot_be_scored_is_a_sentence(encoder, data):
+    with pytest.raises(DataError, match="no labels"):
+        selftaught.evaluate(encoder, selftaught.open_source(data["x"], layout="NCT"))
+    with pytest.raises(OptionError, match="Did you mean 'linear'"):
+        selftaught.evaluate(encoder, parts(data, 0, 64), parts(data, 64, 96), ["linar"])

@@ -114,7 +114,7 @@ class Plan:
         loader = Loader(source, lambda items: modality.collate(items, self.preprocessing), seed=self["seed"], stream=name,
                         num_workers=self["num_workers"], max_bad=self["max_bad"], quarantine=quarantine or Quarantine(),
                         labelled=self.method.labelled)
-        views = modality.views(self.method.needs, self.preprocessing, **self.nested["views"])
+        views = modality.views(self.method.needed(self.nested["method"]), self.preprocessing, **self.nested["views"])
         return Stream(loader, views, self["batch_size"], len(source), self["seed"], name)
 
 

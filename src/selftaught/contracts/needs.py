@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+TRANSFORM_WIDTH = 8
+
 
 @dataclass(frozen=True)
 class Need:
@@ -32,10 +34,50 @@ class Single(Need):
 
 @dataclass(frozen=True)
 class Pair(Need):
-    """Two augmented views of each item. `asymmetric`: the two sides have distributions of their own (BYOL's blur and solarise)."""
+    """`count` augmented views of each item. `asymmetric`: even and odd ones have distributions of their own (BYOL's blur and
+    solarise). `known`: every view bears in `applied["transform"]` (float [B, TRANSFORM_WIDTH], zeros at the end where fewer are
+    drawn) what was done to it, roughly in −1 to 1, for methods that predict across a known transformation."""
 
     asymmetric: bool = False
-    what: ClassVar[str] = "two augmented views"
+    count: int = 2
+    known: bool = False
+    what: ClassVar[str] = "augmented views of each item"
+
+
+@dataclass(frozen=True)
+class Transformed(Need):
+    """Views whose discrete transformation is to be told, its number in `applied["class"]` (int64 [B]), with weak augmentation
+    otherwise. `kind`: 'turn' (images: quarter turns; series: forward, backward, negated, both), 'channels' (orders of three
+    channels), 'patch_turn' (a random patch of the image is turned, 4 classes) or 'quadrant_turn' (one of four quadrants is turned,
+    class = 4 · quadrant + turn). `every`: one view a class, in their order, all under the same augmentation; else one view with
+    a class drawn for every sample."""
+
+    kind: str = "turn"
+    every: bool = True
+    what: ClassVar[str] = "views under transformations that can be told apart"
+
+    @property
+    def classes(self) -> int:
+        return {"turn": 4, "channels": 6, "patch_turn": 4, "quadrant_turn": 16}[self.kind]
+
+
+@dataclass(frozen=True)
+class Patches(Need):
+    """A grid of patches, `side` to each axis, one View a patch in reading order, all of one size, for context and jigsaw.
+
+    whole: one augmented view of the whole item comes first (role 'global', the patches' is 'local'; PIRL). jitter: how far a
+    patch moves within its cell, a fraction of it; yoked: all patches of an item move alike. blur_chroma: probability a sample
+    that colour is blurred and brightness kept. aperture: probability a patch that only a part of it is seen. turn: probability
+    a sample that all its patches are turned by a quarter or more (`applied["turn"]`)."""
+
+    side: int = 3
+    whole: bool = False
+    jitter: float = 0.2
+    yoked: bool = False
+    blur_chroma: float = 0.0
+    aperture: float = 0.0
+    turn: float = 0.0
+    what: ClassVar[str] = "patches in their places"
 
 
 @dataclass(frozen=True)

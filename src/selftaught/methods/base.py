@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar
 
+import numpy as np
 from torch import Tensor, nn
 
 from ..contracts import Batch, Clock, Facts, Need, Pair, Schedule, Terms, Training, View, value_at
@@ -46,6 +47,11 @@ class Method(nn.Module):
         """Called before every epoch. `passes()` streams (index, Features) of the training data through the kept encoder in
         evaluation mode; what is found belongs in buffers, so that it is in the checkpoint."""
 
+    def order(self, epoch: int, order: np.ndarray) -> np.ndarray:
+        """The order (int64 [N], places in the source) in which an epoch visits the items, from the hashed one; at least as many
+        as the epoch's batches need. Asked for after `between_epochs`; to resume exactly it must follow from buffers alone."""
+        return order
+
     def kept(self) -> nn.Module:
         """The backbone that survives training: the student's unless the method says otherwise."""
         return self.student.backbone
@@ -53,6 +59,11 @@ class Method(nn.Module):
     def memories(self) -> Iterator[Memory]:
         """Teachers, queues, centres: read in `loss`, committed by the engine after the step."""
         return (m for m in self.modules() if isinstance(m, Memory))
+
+    @classmethod
+    def needed(cls, options: Mapping[str, Any]) -> Need:
+        """What a method with these constructor options needs: `needs`, unless an option bears on it."""
+        return cls.needs
 
     @classmethod
     def options(cls) -> dict[str, Any]:

@@ -168,7 +168,8 @@ def view_specs(need: Need, preprocessing: Preprocessing) -> list[ImageSpec]:
     if isinstance(need, Single):
         return [_single(need, base, photo)]
     if isinstance(need, Pair):
-        return _sides(need.asymmetric, base, photo)
+        sides = _sides(need.asymmetric, base, photo)
+        return [sides[k % 2] for k in range(need.count)]
     if isinstance(need, MultiCrop):
         return _multi_crop(need, base, photo)
     raise NotApplicable(f"image: {type(need).__name__} ({need.what}) cannot be supplied")

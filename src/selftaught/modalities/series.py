@@ -118,8 +118,9 @@ class SeriesModality(Modality):
             sides = [SeriesSide(change(WEAK) if need.strength == "weak" else strong, window, need.strength)]
         elif isinstance(need, Pair) and need.asymmetric:
             sides = [SeriesSide(change(WEAK), window, "weak"), SeriesSide(change(PERMUTED), window, "strong")]
+            sides = [sides[k % 2] for k in range(need.count)]
         elif isinstance(need, Pair):
-            sides = [SeriesSide(strong, window, "global")] * 2
+            sides = [SeriesSide(strong, window, "global")] * need.count
         elif isinstance(need, MultiCrop):
             small = replace(strong, crop=strong.small_crop, crop_p=1.0)
             short = min(window, max(8, window // 8 * 4))

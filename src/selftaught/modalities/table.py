@@ -76,9 +76,9 @@ class TableModality(Modality):
         elif isinstance(need, Single):
             sides = [(change(WEAK) if need.strength == "weak" else strong, need.strength)]
         elif isinstance(need, Pair) and need.asymmetric:
-            sides = [(CLEAN, "clean"), (scarf, "strong")]
+            sides = [[(CLEAN, "clean"), (scarf, "strong")][k % 2] for k in range(need.count)]
         elif isinstance(need, Pair):
-            sides = [(strong, "global")] * 2
+            sides = [(strong, "global")] * need.count
         elif isinstance(need, MultiCrop):
             thin = replace(light, keep=strong.small_keep)
             sides = [(light, "global")] * need.large + [(thin, "local")] * need.small

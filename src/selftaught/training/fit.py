@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..contracts import Batch, Clock, Collapsed, NonFinite, Terms, Training, View, hash_key
+from ..contracts import Batch, Clock, Collapsed, NonFinite, Terms, Training, View, epoch_order, hash_key
 from ..methods import Method
 from .checkpoint import load_checkpoint, save_checkpoint
 from .folder import RunFolder
 from .health import Health, Verdict
+from .heap import steady_heap
 from .hook import between_epochs
 from .launch import Place, launch
 from .optimisers import build_optimiser, drop_frozen, parameter_groups, peak_rate, rate_schedule, set_rates
@@ -72,7 +73,7 @@ def fit(method: Method, streams: Stream | dict[str, Stream], training: Training,
     """
     engine = Engine(method, streams, training, settings, folder, place or launch(settings))
     try:
-        with Interruption() as interruption:
+        with Interruption() as interruption, steady_heap(engine.place.device.type == "cpu"):
             return engine.run(interruption)
     finally:
         engine.close()
@@ -101,6 +102,8 @@ class Engine:
         self.outcome = Outcome()
         self.start, self.saved = 0, None
         self._resume()
+        if type(method).order is not Method.order:
+            self.main.order = lambda epoch: method.order(epoch, epoch_order(self.main.seed, self.main.name, epoch, self.main.size))
 
     def clock(self, step: int) -> Clock:
         each = self.main.steps_per_epoch

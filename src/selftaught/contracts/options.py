@@ -30,6 +30,8 @@ def fit_type(key: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool):
         if isinstance(value, (bool, int)) and value in (0, 1):
             return bool(value)
+        if isinstance(value, str) and value.lower() in ("on", "off", "yes", "no"):
+            return value.lower() in ("on", "yes")
     elif isinstance(default, int):
         if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
             return int(value)
@@ -38,7 +40,7 @@ def fit_type(key: str, value: Any, default: Any) -> Any:
             return float(value)
     elif isinstance(default, tuple):
         if isinstance(value, (list, tuple)) and (len(value) == len(default) or not default):
-            return tuple(value)
+            return tuple(fit_type(key, v, d) for v, d in zip(value, default)) if default else tuple(value)
     elif isinstance(default, str):
         return str(value)
     else:

@@ -121,6 +121,29 @@ def evaluate(
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 
 
+@app.command("compare-methods")
+def compare_methods(
+    data: Data,
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value settings, as of pretrain; they hold for every method.",
+                                                         show_default=False)] = None,
+    test: Annotated[str | None, typer.Option(help="Labelled data to score on [a fifth of DATA, held out].", show_default=False)] = None,
+    methods: Annotated[str | None, typer.Option(help="Names, separated by commas [all that need no labels].", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="Order by negatives or pretext; without --methods, 'negatives' takes one method a "
+                                                "source of negatives [none].", show_default=False)] = None,
+    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every method [epochs].", show_default=False)] = None,
+    epochs: Annotated[float, typer.Option(help="Passes of every method over the data.")] = 10,
+    seeds: Annotated[int, typer.Option(help="Runs a method; from 2 on intervals are over seeds.")] = 1,
+    target: Target = None, group: GroupName = None, layout: Layout = None, as_json: Json = False,
+) -> None:
+    """Train methods with one encoder and budget; table their probes beside random initialisation and raw input."""
+    from .protocols import compare_methods as run_comparison
+
+    table = run_comparison(data, test, methods=methods.split(",") if methods else None, by=by, seeds=seeds, target=target, group=group,
+                           layout=layout, say=lambda line: print(line, file=sys.stderr, flush=True),
+                           **{**({"epochs": epochs} if steps is None else {"steps": steps}), **_overrides(settings or [])})
+    print(json.dumps(table.to_json()) if as_json else table.to_text())
+
+
 def _budgets(text: str) -> list[float | int]:
     """`'0.01,1,100'` → [0.01, 1.0, 100]: fractions up to 1, counts above."""
     try:

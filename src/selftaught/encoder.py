@@ -26,13 +26,20 @@ class Encoder:
     """A backbone that maps items to vectors of `width` numbers.
 
     backbone_name and backbone_options say how to build the backbone again (`custom` where the user gave a module: `load` then
-    needs it). lineage: method, data fingerprint, code version, steps, seed: what this encoder was trained on, and how.
+    needs it). A module that a method built around that backbone has an attribute `around`, (registered name, options): it is
+    built again by that name, the inner one's name and options being its options `of` and `options`. lineage: method, data
+    fingerprint, code version, steps, seed: what this encoder was trained on, and how.
     """
 
     def __init__(self, backbone: nn.Module, preprocessing: Preprocessing, *, backbone_name: str = "custom",
                  backbone_options: dict[str, Any] | None = None, lineage: dict[str, Any] | None = None):
         self.backbone, self.preprocessing = backbone.eval(), preprocessing
         self.backbone_name, self.backbone_options = backbone_name, dict(backbone_options or {})
+        self.around: tuple[str, dict[str, Any]] | None = getattr(backbone, "around", None)
+        if self.around and backbone_name not in ("custom", self.around[0]):  # a method built it around the backbone it was given
+            name, options = self.around
+            self.backbone_options = {**options, "of": backbone_name, "options": self.backbone_options}
+            self.backbone_name = name
         self.lineage = dict(lineage or {})
         self.items: np.ndarray | None = None  # uint64 [n]: content hashes of what it was trained on, where known
         self.modality: Modality = find_modality(preprocessing.modality)
@@ -151,7 +158,10 @@ class Encoder:
                   temporary / "model.safetensors")
         if self.items is not None:
             save_file({"items": torch.from_numpy(self.items.view(np.int64))}, temporary / "items.safetensors")
-        described = {"format": FORMAT, "backbone": {"name": self.backbone_name, "options": self.backbone_options},
+        backbone = {"name": self.backbone_name, "options": self.backbone_options}
+        if self.backbone_name == "custom" and self.around:
+            backbone["around"] = list(self.around)
+        described = {"format": FORMAT, "backbone": backbone,
                      "width": self.width, "preprocessing": self.preprocessing.to_json(), "lineage": self.lineage}
         (temporary / "encoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
         if folder.exists():
@@ -173,6 +183,8 @@ class Encoder:
             raise OptionError(f"{folder} holds the weights of a module of your own; pass it: load(path, backbone=module).")
         modality = find_modality(preprocessing.modality)
         network = modality.backbone(preprocessing.facts, backbone if name == "custom" else name, **options)
+        if outer := described["backbone"].get("around"):
+            network = modality.backbone(preprocessing.facts, outer[0], of=network, **outer[1])
         try:
             network.load_state_dict(load_file(folder / "model.safetensors"))
         except (RuntimeError, OSError) as error:

@@ -16,6 +16,8 @@ from .contracts import (
     KEYS,
     DataError,
     Facts,
+    Need,
+    NotApplicable,
     OptionError,
     Schedule,
     Source,
@@ -31,6 +33,7 @@ from .methods import Method
 from .modalities import Preprocessing, find_modality
 from .sources import Loader, Quarantine
 from .training import Settings, Stream, duration, native_bfloat16, resolve_device
+from .views.masks import Masked
 
 
 @dataclass(frozen=True)
@@ -101,11 +104,25 @@ class Plan:
     def build_method(self, initialise: Callable[[nn.Module], None] | None = None) -> Method:
         """The method with its networks, weights drawn from the seed alone; `initialise(backbone)` may load others first."""
         torch.manual_seed(hash_key(self["seed"], "weights"))
-        spec = self["backbone"] if self.module is None else self.module
-        backbone = find_modality(self.facts.modality).backbone(self.facts, spec, **self.nested["backbone"])
+        backbone = self.build_backbone()
         if initialise is not None:
             initialise(backbone)
         return self.method.build(backbone, self.facts.with_(steps=self["steps"]), **self.nested["method"])
+
+    @property
+    def need(self) -> Need:
+        return self.method.needed(self.nested["method"])
+
+    def build_backbone(self) -> nn.Module:
+        """The backbone as it is before training; NotApplicable where it lacks an ability that the method needs."""
+        spec = self["backbone"] if self.module is None else self.module
+        backbone = find_modality(self.facts.modality).backbone(self.facts, spec, **self.nested["backbone"])
+        lacking = sorted(self.need.backbone - backbone.abilities)
+        if lacking:
+            raise NotApplicable(f"The method {self.method.name or self.method.__name__} needs a backbone that has "
+                                f"{' and '.join(ABILITIES[a] for a in lacking)}, and {self['backbone']} is none: use "
+                                f"{token_backbone(self.facts)}.")
+        return backbone
 
     def stream(self, source: Source, *, quarantine: Quarantine | None = None, name: str = "train") -> Stream:
         """The source as the engine reads it: batches through a Loader, views by the modality."""
@@ -114,8 +131,18 @@ class Plan:
         loader = Loader(source, lambda items: modality.collate(items, self.preprocessing), seed=self["seed"], stream=name,
                         num_workers=self["num_workers"], max_bad=self["max_bad"], quarantine=quarantine or Quarantine(),
                         labelled=self.method.labelled)
-        views = modality.views(self.method.needed(self.nested["method"]), self.preprocessing, **self.nested["views"])
+        views = modality.views(self.need, self.preprocessing, **self.nested["views"])
+        if self.need.mask is not None:
+            views = Masked(views, self.need.mask, self.build_backbone().grid)
         return Stream(loader, views, self["batch_size"], len(source), self["seed"], name)
+
+
+ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks"}
+
+
+def token_backbone(facts: Facts) -> str:
+    """The backbone with tokens that suits the data where a method needs one."""
+    return "table_transformer" if facts.modality == "table" else "vit_tiny"
 
 
 def _shown(value: Any) -> str:
@@ -189,7 +216,7 @@ class Planner:
         self.choose("resolution", self.facts.shape[-1] if len(self.facts.shape) > 1 else None,
                     "" if len(self.facts.shape) < 2 else "what the data holds" if self.source.facts.shape[-1] <= self.facts.shape[-1]
                     else f"enough for content; the items are about {self.source.facts.shape[-1]}")
-        self._backbone(modality)
+        self._backbone(modality, method)
         self._sizes(method)
         self._machine()
         self._length(method)
@@ -213,10 +240,13 @@ class Planner:
                                  for n, v in self.nested["method"].items()}
         return method
 
-    def _backbone(self, modality: Any) -> None:
+    def _backbone(self, modality: Any, method: type[Method]) -> None:
         facts = self.facts
         if self.module is not None:
             self.choices["backbone"] = Choice(type(self.module).__name__, "user", "a module of your own")
+            return
+        if method.needed(self.nested["method"]).backbone:
+            self.choose("backbone", token_backbone(facts), f"{method.name} needs tokens")
             return
         large = len(facts.shape) == 3 and facts.shape[-1] > 96
         default = "resnet18" if large else modality.default_backbone

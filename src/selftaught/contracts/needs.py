@@ -9,11 +9,26 @@ TRANSFORM_WIDTH = 8
 
 
 @dataclass(frozen=True)
+class Mask:
+    """What is hidden of every view but the local ones, as `View.masks` on the backbone's grid of tokens.
+
+    kind: 'random' (any tokens) or 'block' (one box). ratio: the part that is hidden, drawn between these once a step, so that all
+    samples hide equally many. count: masks of a view.
+    """
+
+    kind: str = "random"
+    ratio: tuple[float, float] = (0.75, 0.75)
+    count: int = 1
+
+
+@dataclass(frozen=True)
 class Need:
-    """Base of all needs. `backbone` names abilities that the backbone must have ('tokens', 'keep', 'layers')."""
+    """Base of all needs. `backbone` names abilities that the backbone must have ('tokens', 'keep', 'layers'); `mask` what is
+    hidden of the views on the grid of its tokens."""
 
     backbone: frozenset[str] = frozenset()
     fields: tuple[str, ...] = ("x",)
+    mask: Mask | None = None
     what: ClassVar[str] = "views"
 
 

@@ -20,11 +20,14 @@ from ..contracts import (
     Need,
     NotApplicable,
     Pair,
+    Patches,
     Single,
     Source,
+    Transformed,
     register,
 )
 from ..views.image import ImageSpec, ImageViews
+from ..views.image_transforms import KnownImages, PatchViews, TransformedImages, patch_size
 from ..views.options import with_options
 from .base import Modality, Preprocessing, ViewMaker
 
@@ -81,7 +84,13 @@ class ImageModality(Modality):
         """`options`: any field of ImageSpec overrides it in every view, and `channels_last`."""
         channels_last = bool(options.pop("channels_last", False))
         specs = [with_options(spec, options, what="image view") for spec in view_specs(need, preprocessing)]
-        return ImageViews(specs, preprocessing.statistics, channels_last=channels_last)
+        statistics = preprocessing.statistics
+        if isinstance(need, Patches):
+            return PatchViews(specs[-1], need, statistics, whole=specs[0] if need.whole else None, channels_last=channels_last)
+        views = ImageViews(specs, statistics, channels_last=channels_last)
+        if isinstance(need, Transformed):
+            return TransformedImages(views, need)
+        return KnownImages(views) if isinstance(need, Pair) and need.known else views
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         """The clean view's pixels, normalised."""
@@ -172,6 +181,13 @@ def view_specs(need: Need, preprocessing: Preprocessing) -> list[ImageSpec]:
         return [sides[k % 2] for k in range(need.count)]
     if isinstance(need, MultiCrop):
         return _multi_crop(need, base, photo)
+    if isinstance(need, Transformed):
+        if need.kind == "channels" and preprocessing.facts.shape[0] != 3:
+            raise NotApplicable(f"image: orders of three channels cannot be told apart where there are {preprocessing.facts.shape[0]}.")
+        return [_single(Single(strength="weak"), base, photo)]
+    if isinstance(need, Patches):
+        whole = _sides(False, base, photo)[:1] if need.whole else []
+        return [*whole, replace(base, size=patch_size(size, need), role="local")]
     raise NotApplicable(f"image: {type(need).__name__} ({need.what}) cannot be supplied")
 
 

@@ -21,12 +21,15 @@ from ..contracts import (
     NotApplicable,
     OptionError,
     Pair,
+    Patches,
     Single,
     Source,
+    Transformed,
     register,
 )
 from ..views.options import with_options
 from ..views.series import SeriesSide, SeriesSpec, SeriesViews
+from ..views.series_transforms import KnownSeries, PatchSeries, TransformedSeries
 from .base import Modality, Preprocessing, ViewMaker
 
 CLEAN = SeriesSpec()
@@ -105,11 +108,12 @@ class SeriesModality(Modality):
 
         Pair(asymmetric): as in TS-TCC weak, and permuted with jitter. MultiCrop: crops of half to all of the item at full
         length, crops of a tenth to half (`small_crop`) at about half the length; the need's own scales are areas of images and
-        not used. Options are fields of SeriesSpec and hold for every view but the clean one.
+        not used. Transformed: a weak view forward, backward, negated and both. Patches: consecutive segments, weakly changed.
+        Options are fields of SeriesSpec and hold for every view but the clean one.
         """
         if need.fields != ("x",):
             raise NotApplicable(f"series: the fields {', '.join(need.fields)} were asked for, but a series has one field, x.")
-        window = preprocessing.facts.shape[1]
+        window, mean, std = preprocessing.facts.shape[1], preprocessing.statistics["mean"], preprocessing.statistics["std"]
         change = lambda spec: with_options(spec, options, what="series view")  # noqa: E731
         strong = change(STRONG)
         if isinstance(need, Clean):
@@ -125,10 +129,16 @@ class SeriesModality(Modality):
             small = replace(strong, crop=strong.small_crop, crop_p=1.0)
             short = min(window, max(8, window // 8 * 4))
             sides = [SeriesSide(strong, window, "global")] * need.large + [SeriesSide(small, short, "local")] * need.small
+        elif isinstance(need, Transformed) and need.kind == "turn":
+            return TransformedSeries(SeriesViews([SeriesSide(change(WEAK), window, "weak")], mean, std, window), need)
+        elif isinstance(need, Patches):
+            whole = SeriesSide(strong, window, "global") if need.whole else None
+            return PatchSeries(change(WEAK), need, mean, std, window, whole=whole)
         else:
             raise NotApplicable(f"series: {need.what} ({type(need).__name__}) cannot be supplied: a series is a run of values "
                                 "in time, and no view of that kind is defined for it.")
-        return SeriesViews(sides, preprocessing.statistics["mean"], preprocessing.statistics["std"], window)
+        views = SeriesViews(sides, mean, std, window)
+        return KnownSeries(views) if isinstance(need, Pair) and need.known else views
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         return self.views(Clean(), preprocessing)(batch, Draws(batch.index))[0].x.flatten(1)

@@ -68,6 +68,9 @@ class TableModality(Modality):
         """
         if need.fields != ("x",):
             raise NotApplicable(f"table: the fields {', '.join(need.fields)} were asked for, but a row has one field, x.")
+        if isinstance(need, Pair) and need.known:
+            raise NotApplicable("table: known transformations cannot be supplied: cells take other rows' values at random, and no few "
+                                "numbers say how one view of a row becomes another.")
         change = lambda spec: with_options(spec, options, what="table view")  # noqa: E731
         strong, scarf = change(STRONG), change(SCARF)
         light = replace(strong, corrupt=strong.light_corrupt)

@@ -2,13 +2,17 @@
 
 from . import convnet, resnet, table, vit  # noqa: F401  (enter their backbones in the registry)
 from .backbone import Backbone
+from .bank import Bank, Partition
 from .batchnorm import BatchNorm, convert_batch_norm, estimate_batch_norm
 from .build import build_backbone
+from .covariance import Covariance
+from .frames import Frames
 from .heads import DinoHead, Embedder, LinearHead, Mlp, Prototypes
 from .memory import Centre, Memory, Queue, Teacher
 from .shared_forward import ordered_pairs, over
 
 __all__ = [
-    "Backbone", "BatchNorm", "Centre", "DinoHead", "Embedder", "LinearHead", "Memory", "Mlp", "Prototypes", "Queue", "Teacher",
-    "build_backbone", "convert_batch_norm", "estimate_batch_norm", "ordered_pairs", "over",
+    "Backbone", "Bank", "BatchNorm", "Centre", "Covariance", "DinoHead", "Embedder", "Frames", "LinearHead", "Memory",
+    "Mlp", "Partition", "Prototypes", "Queue", "Teacher", "build_backbone", "convert_batch_norm",
+    "estimate_batch_norm", "ordered_pairs", "over",
 ]

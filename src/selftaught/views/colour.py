@@ -105,11 +105,16 @@ def cutout_boxes(draws: Draws, drawn: Tensor, fraction: float) -> Tensor:
 
 def cutout_(images: Tensor, boxes: Tensor) -> Tensor:
     """Sets `boxes` [B, 4] of normalised images to zero, which is the mean; in place."""
-    inside = []
-    for axis, side in ((0, images.shape[2]), (1, images.shape[3])):
-        place = (torch.arange(side, device=images.device, dtype=torch.float32) + 0.5) / side
-        inside.append((place >= boxes[:, axis, None]) & (place < boxes[:, axis + 2, None]))
-    return images.masked_fill_((inside[0][:, :, None] & inside[1][:, None, :])[:, None], 0.0)
+    return images.masked_fill_(inside(boxes, images.shape), 0.0)
+
+
+def inside(boxes: Tensor, shape: torch.Size) -> Tensor:
+    """bool [B, 1, H, W]: which pixels of images of that shape have their middle in `boxes` [B, 4]."""
+    within = []
+    for axis, side in ((0, shape[2]), (1, shape[3])):
+        place = (torch.arange(side, device=boxes.device, dtype=torch.float32) + 0.5) / side
+        within.append((place >= boxes[:, axis, None]) & (place < boxes[:, axis + 2, None]))
+    return (within[0][:, :, None] & within[1][:, None, :])[:, None]
 
 
 def noise(draws: Draws, shape: torch.Size) -> Tensor:

@@ -87,7 +87,7 @@ class ImageViews:
     def _make(self, canvas: Tensor, sizes: Tensor, draws: Draws) -> list[View]:
         """On a processor a few samples at a time, all their views, so that the caches hold what is worked on."""
         b, c, s, _ = canvas.shape
-        plans = [self._plan(draws.split(f"view{k}"), sizes, spec, c) for k, spec in enumerate(self.specs)]
+        plans = self._plans(draws, sizes, c)
         chunk = b if canvas.is_cuda else min(b, max(1, _CHUNK // (c * s * s)))
         parts: list[list[Tensor]] = [[] for _ in self.specs]
         for start in range(0, b, chunk):
@@ -99,6 +99,10 @@ class ImageViews:
         memory = torch.channels_last if self.channels_last else torch.contiguous_format
         whole = [(p[0] if len(p) == 1 else torch.cat(p)).contiguous(memory_format=memory) for p in parts]
         return [View(x, positions=a["box"], applied=a, role=s.role) for x, a, s in zip(whole, plans, self.specs, strict=True)]
+
+    def _plans(self, draws: Draws, sizes: Tensor, channels: int) -> list[dict[str, Tensor]]:
+        """What every view does to each sample."""
+        return [self._plan(draws.split(f"view{k}"), sizes, spec, channels) for k, spec in enumerate(self.specs)]
 
     def _plan(self, draws: Draws, sizes: Tensor, spec: ImageSpec, channels: int) -> dict[str, Tensor]:
         """All that a view does to each sample, but the noise: name → [B, ...]."""

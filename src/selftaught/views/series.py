@@ -91,6 +91,11 @@ class SeriesViews:
         self.std = torch.tensor(std, dtype=torch.float32)[:, None]
 
     def __call__(self, batch: Batch, draws: Draws) -> list[View]:
+        x = self._standardised(batch)
+        return [self._view(x, batch.lengths, side, draws.split(f"view {i}")) for i, side in enumerate(self.sides)]
+
+    def _standardised(self, batch: Batch) -> Tensor:
+        """float32 [B, C, canvas]: missing values at the mean, zero past the end."""
         x = batch.x
         if self.mean.device != x.device:
             self.mean, self.std = self.mean.to(x.device), self.std.to(x.device)
@@ -98,7 +103,7 @@ class SeriesViews:
         x = torch.where(x.isfinite(), (x - self.mean) / self.std, 0.0)
         if batch.lengths is not None:
             x = x.masked_fill(~inside(batch.lengths, x.shape[-1]), 0.0)
-        return [self._view(x, batch.lengths, side, draws.split(f"view {i}")) for i, side in enumerate(self.sides)]
+        return x
 
     def _view(self, x: Tensor, lengths: Tensor | None, side: SeriesSide, draws: Draws) -> View:
         spec, applied = side.spec, {}

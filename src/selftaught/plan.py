@@ -14,6 +14,7 @@ from torch import nn
 from .contracts import (
     GROUPS,
     KEYS,
+    Clean,
     DataError,
     Facts,
     Need,
@@ -33,7 +34,6 @@ from .methods import Method
 from .modalities import Preprocessing, find_modality
 from .sources import Loader, Quarantine
 from .training import Settings, Stream, duration, native_bfloat16, resolve_device
-from .views.masks import Masked
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Plan:
         if lacking:
             raise NotApplicable(f"The method {self.method.name or self.method.__name__} needs a backbone that has "
                                 f"{' and '.join(ABILITIES[a] for a in lacking)}, and {self['backbone']} is none: use "
-                                f"{token_backbone(self.facts)}.")
+                                f"{find_modality(self.facts.modality).token_backbone}.")
         return backbone
 
     def stream(self, source: Source, *, quarantine: Quarantine | None = None, name: str = "train") -> Stream:
@@ -133,16 +133,15 @@ class Plan:
                         labelled=self.method.labelled)
         views = modality.views(self.need, self.preprocessing, **self.nested["views"])
         if self.need.mask is not None:
-            views = Masked(views, self.need.mask, self.build_backbone().grid)
-        return Stream(loader, views, self["batch_size"], len(source), self["seed"], name)
+            backbone = self.build_backbone()
+            views = modality.hide(views, self.need.mask, backbone.grid)
+            if self.module is None:
+                backbone.to("meta")  # its grid alone is wanted
+        clean = modality.views(Clean(), self.preprocessing)
+        return Stream(loader, views, self["batch_size"], len(source), self["seed"], name, clean=clean)
 
 
 ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks"}
-
-
-def token_backbone(facts: Facts) -> str:
-    """The backbone with tokens that suits the data where a method needs one."""
-    return "table_transformer" if facts.modality == "table" else "vit_tiny"
 
 
 def _shown(value: Any) -> str:
@@ -246,7 +245,7 @@ class Planner:
             self.choices["backbone"] = Choice(type(self.module).__name__, "user", "a module of your own")
             return
         if method.needed(self.nested["method"]).backbone:
-            self.choose("backbone", token_backbone(facts), f"{method.name} needs tokens")
+            self.choose("backbone", modality.token_backbone, f"{method.name} needs tokens")
             return
         large = len(facts.shape) == 3 and facts.shape[-1] > 96
         default = "resnet18" if large else modality.default_backbone

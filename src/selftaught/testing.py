@@ -36,10 +36,11 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "series": {"backbone": "convnet", "backbone.widths": (16, 32)},
     "table": {"backbone": "mlp"},
 }
+NARROW = {"backbone.width": 32, "backbone.depth": 2, "backbone.heads": 2}
 TOKENS: dict[str, dict[str, Any]] = {
-    "image": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0)},
-    "series": {"backbone": "vit_tiny", "backbone.patch": 4},
-    "table": {"backbone": "table_transformer"},
+    "image": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0), **NARROW},
+    "series": {"backbone": "vit_tiny", "backbone.patch": 4, **NARROW},
+    "table": {"backbone": "table_transformer", **NARROW},
 }
 
 
@@ -131,10 +132,11 @@ class Check:
 
 
 def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | None = None, learns: bool | str = True,
-                 two_processes: bool = True) -> list[Check]:
+                 two_processes: bool = True, steps: int = 200) -> list[Check]:
     """Checks a method on every modality it claims (its `modalities` attribute, else all).
 
-    learns: True (on the first modality that applies), 'every', or False. two_processes: train on two gloo processes as well.
+    learns: True (on the first modality that applies), 'every', or False; `steps` is what it gets for that. two_processes: train
+    on two gloo processes as well.
     Returns all checks; raises AssertionError with a line for each that does not hold.
     """
     cls = find("method", method) if isinstance(method, str) else method
@@ -150,7 +152,7 @@ def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | No
         found += [Check(cls.name, modality, *result) for result in _cell(cls, modality, plan, source, two_processes)]
         if learns == "every" or (learns and not learned):
             learned = True
-            found.append(Check(cls.name, modality, *_learns(cls, modality)))
+            found.append(Check(cls.name, modality, *_learns(cls, modality, steps=steps)))
     failed = [f"{c.method} on {c.modality}: {c.name}: {c.seen}" for c in found if c.holds is False]
     if failed:
         raise AssertionError("\n".join(failed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -43,9 +43,10 @@ class Method(nn.Module):
     def after_step(self) -> None:
         """Called after every optimiser step (to renormalise prototypes, say). Memories commit by themselves."""
 
-    def between_epochs(self, passes: Any) -> None:
-        """Called before every epoch. `passes()` streams (index, Features) of the training data through the kept encoder in
-        evaluation mode; what is found belongs in buffers, so that it is in the checkpoint."""
+    def between_epochs(self, passes: Any) -> Iterable[nn.Parameter] | None:
+        """Called before every epoch. `passes()` streams (index, Features) of the training data, clean, through the kept encoder in
+        evaluation mode; what is found belongs in buffers, so that it is in the checkpoint. Returns the parameters that were drawn
+        anew, if any: the optimiser forgets what it knew of them."""
 
     def order(self, epoch: int, order: np.ndarray) -> np.ndarray:
         """The order (int64 [N], places in the source) in which an epoch visits the items, from the hashed one; at least as many

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Draws, Facts, Need, NotApplicable, Source, View
+from ..contracts import Batch, Draws, Facts, Mask, Need, NotApplicable, Source, View
 from ..networks import build_backbone
+from ..views.masks import Masked
 
 ViewMaker = Callable[[Batch, Draws], list[View]]
 """`maker(batch, draws)` → the views that a need asks for, on the batch's device; a pure function of its arguments."""
@@ -42,6 +43,7 @@ class Modality:
 
     name: str
     default_backbone: str
+    token_backbone: str = "vit_tiny"  # where a method needs one that gives tokens
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
         """Fits the preprocessing on at most `sample` evenly spaced items (bad ones passed over) and settles the network's shape."""
@@ -62,6 +64,10 @@ class Modality:
 
         Raises NotApplicable with the reason where the modality cannot supply the need."""
         raise NotApplicable(f"{self.name}: {type(need).__name__} ({need.what}) cannot be supplied")
+
+    def hide(self, views: ViewMaker, mask: Mask, grid: Callable[[Sequence[int]], tuple[int, ...]]) -> ViewMaker:
+        """`views` with masks on the tokens of a backbone's `grid`."""
+        return Masked(views, mask, grid)
 
     def backbone(self, facts: Facts, spec: str | nn.Module | None = None, **options: Any) -> nn.Module:
         """A backbone for items of `facts.shape`: by name (None: the modality's default), or a module of the user's own."""

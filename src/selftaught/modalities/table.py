@@ -30,6 +30,7 @@ class TableModality(Modality):
 
     name = "table"
     default_backbone = "mlp"
+    token_backbone = "table_transformer"
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
         """Mean and standard deviation of the numeric columns; reference rows that corruption draws from (at most 1,024)."""

@@ -11,5 +11,5 @@ from .table import Cell, Table
 
 __all__ = [
     "Cell", "Supervision", "Table", "compare_methods", "estimate_statistics", "evaluate", "finetune", "nearest_items", "random_encoder",
-    "rotation_probe",     "train_supervised", "write_report",
+    "rotation_probe", "train_supervised", "write_report",
 ]

@@ -122,7 +122,8 @@ class Engine:
         for first in self._epochs(self.start, last, each):
             until = min((first // each + 1) * each, last)
             if first % each == 0:
-                between_epochs(self.method, self.clock(first), self.main, self.place)
+                for renewed in between_epochs(self.method, self.clock(first), self.main, self.place):
+                    self.optimiser.state.pop(renewed, None)
             readers[self.main.name] = self.main.batches(first, until, **self._slice())
             for step in range(first, until):
                 self._step(step, rate, readers)

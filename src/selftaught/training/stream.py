@@ -25,7 +25,7 @@ class Stream:
     """`size` items read through `reader`, seen through `views`, `batch_size` at a time over all processes.
 
     order(epoch) → int64 [n] replaces the hashed order (curricula, hard examples); its length may change between epochs.
-    Partial batches are dropped.
+    clean: as `views`, but the items without randomness, for the hook between epochs. Partial batches are dropped.
     """
 
     reader: BatchReader
@@ -35,6 +35,7 @@ class Stream:
     seed: int
     name: str = "train"
     order: Callable[[int], np.ndarray] | None = None
+    clean: Callable[..., list] | None = None
     _cache: dict[int, np.ndarray] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:

@@ -23,8 +23,8 @@ lint: $(READY)
 conformance: $(READY)  ## check_method over every method and modality; writes docs/CONFORMANCE.md
 	$(BIN)/python -m selftaught.testing
 
-bench: $(READY)
-	for f in benchmarks/*.py; do nice $(BIN)/python $$f || exit 1; done
+bench: $(READY)  ## all that takes minutes; benchmarks/methods_table.py takes hours, benchmarks/gpu_*.py a GPU
+	for f in $(filter-out benchmarks/gpu_% benchmarks/methods_%,$(wildcard benchmarks/*.py)); do nice $(BIN)/python $$f || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

@@ -254,7 +254,7 @@ class Planner:
 
     def _sizes(self, method: type[Method]) -> None:
         n = self.facts.samples
-        batch = max(2, min(256, 1 << max(1, (n // 4).bit_length() - 1), n))
+        batch = max(2, min(256, 1 << max(1, (n // 2).bit_length() - 1), n))
         self.choose("batch_size", batch, "256 suits most methods" if batch == 256 else f"{n} items give few larger batches")
         if not 1 <= self["batch_size"] <= n:
             raise OptionError(f"batch_size={self['batch_size']} does not fit: there are {n} items.")

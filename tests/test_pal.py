@@ -9,7 +9,7 @@ from selftaught.contracts import OptionError
 from selftaught.methods.pal import side_by_side
 from selftaught.objectives import graph_nt_xent, graph_spectral, graph_vicreg, interplay_loss, nt_xent, relations, vicreg
 from selftaught.plan import make_plan
-from selftaught.testing import check_method, source_of
+from selftaught.testing import source_of
 
 WEIGHTS = {"invariance": 25.0, "variance": 25.0, "covariance": 1.0}
 
@@ -81,11 +81,6 @@ def test_the_order_brings_relations_together_and_loses_nobody():
     alone = [i for i in found if group[i] < 0]
     assert alone == [i for i in order if group[i] < 0]  # the rest keeps its order
     assert np.array_equal(side_by_side(order, np.full(40, -1), 4), order) and np.array_equal(side_by_side(order, group, 1), order)
-
-
-def test_pal_conforms_and_learns():
-    checks = check_method("pal", modalities=("table",), learns=True)
-    assert [c.holds for c in checks if c.name in ("learns", "two processes equal one", "resume equals uninterrupted")] == [True] * 3
 
 
 def test_a_run_over_epochs_resumes_to_the_bit(tmp_path):

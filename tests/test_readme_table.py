@@ -5,31 +5,32 @@ from pathlib import Path
 
 from selftaught import methods  # noqa: F401  (enters the methods in the registry)
 from selftaught.contracts import NotApplicable, find, names
-from selftaught.modalities import find_modality
-from selftaught.sources import open_source
-from selftaught.sources.generated import generated
-from selftaught.testing import MODALITIES
+from selftaught.testing import MODALITIES, draft, source_of
 
 README = Path(__file__).parent.parent / "README.md"
 PLACE = re.compile(r"(<!-- generated: methods -->\n).*?(<!-- end -->)", re.S)
 
 
 def table() -> str:
-    prepared = {}
-    for modality in MODALITIES:
-        source = open_source(generated(modality, 32)[0], modality=modality)
-        prepared[modality] = find_modality(modality).prepare(source)
+    sources, reasons = {modality: source_of(modality, 64) for modality in MODALITIES}, []
     lines = ["| method | " + " | ".join(MODALITIES) + " | what it is |", "|---|" + "---|" * (len(MODALITIES) + 1)]
     for name in (n for n in names("method") if find("method", n).__module__.startswith("selftaught.methods")):
         cells = []
-        for modality, preprocessing in prepared.items():
-            try:
-                find_modality(modality).views(find("method", name).needs, preprocessing)
-                cells.append("yes")
-            except NotApplicable as reason:
-                cells.append(f"no: {reason}")
+        for modality in MODALITIES:
+            reason = why_not(find("method", name), modality, sources[modality])
+            if reason and reason not in reasons:
+                reasons.append(reason)
+            cells.append(f"no ({reasons.index(reason) + 1})" if reason else "yes")
         lines.append(f"| `{name}` | " + " | ".join(cells) + f" | {find('method', name).__doc__.splitlines()[0]} |")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, "", *(f"({i}) {reason}  " for i, reason in enumerate(reasons, 1))]) + "\n"
+
+
+def why_not(method, modality, source) -> str | None:
+    try:
+        draft(method, modality, source)
+    except NotApplicable as reason:
+        return str(reason)
+    return None
 
 
 def test_the_table_is_up_to_date():

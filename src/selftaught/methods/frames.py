@@ -25,8 +25,10 @@ class Projectors(nn.Module):
 
 @register("frames")
 class FrameProjections(Method):
-    """Learning without augmenting (Demirel & Holz, 2025): the views of a series are its values x, its coordinates Fx in the
-    orthonormal Fourier basis, and its coefficients Gx in an overcomplete Gabor frame, each with an encoder of its own.
+    """Learning without augmenting (Demirel & Holz, 2025): a series against its Fourier and its frame coefficients.
+
+    The views are its values x, its coordinates Fx in the orthonormal Fourier basis, and its coefficients Gx in an overcomplete
+    Gabor frame, each with an encoder of its own.
 
     loss = ½ Σ over pairs of spaces of nt_xent(z_s, z_t) + ‖m_F(h_x) − h_Fx‖₁ + ‖m_G(h_x) − h_Gx‖₁ (means), h frozen in both
 

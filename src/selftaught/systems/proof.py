@@ -23,7 +23,16 @@ Values = Mapping[str, float]
 Raw = Mapping[str, Mapping[Any, Values]]  # arm → seed → metric → value, as committed: None where it is not finite
 
 
-DATA: dict[str, Callable[[str], tuple[Any, Any]]] = {}  # first part of a data key → loader(rest) of a proof's own data
+class Loaders(dict):
+    """First part of a data key → loader(rest) of a proof's own data; two proofs cannot mean different data by one key."""
+
+    def __setitem__(self, key: str, loader: Callable[[str], tuple[Any, Any]]) -> None:
+        if _source(self.get(key, loader)) != _source(loader):
+            raise ValueError(f"the data key '{key}' is taken by another proof: choose another")
+        super().__setitem__(key, loader)
+
+
+DATA: dict[str, Callable[[str], tuple[Any, Any]]] = Loaders()
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def digits(rest: str):
     return subset(open_source("embedded:moved-digits/train"), np.arange(int(rest))), open_source("embedded:moved-digits/test")
 
 
-DATA["digits"] = digits
+DATA["fewer"] = digits
 
 
 def own_classifier(trained) -> dict[str, float]:
@@ -69,7 +69,7 @@ SAME = {"epochs": 24, "batch_size": 64, **SMALL}
 
 
 def _arm(name: str, method: str, role: str, **options) -> Arm:
-    return Arm(name, method, "digits-1000", SAME | options, role, 90, (own_classifier,))
+    return Arm(name, method, "fewer-1000", SAME | options, role, 90, (own_classifier,))
 
 
 PROOF = Proof(

@@ -2,7 +2,7 @@
 
 from .arms import SMALL
 from .proof import Arm, Claim, Proof
-from .s023 import digits  # noqa: F401  (enters the data of "digits-N")
+from .s023 import digits  # noqa: F401  (enters the data of "fewer-N")
 
 
 def prepare() -> None:
@@ -30,7 +30,7 @@ def held_out_pairs(trained) -> dict[str, float]:
     return {"pairs": right / asked}
 
 
-DATA, EPOCHS = "digits-2000", {"epochs": 6, "batch_size": 64, **SMALL}
+DATA, EPOCHS = "fewer-2000", {"epochs": 6, "batch_size": 64, **SMALL}
 
 
 def _relational(name: str, views: int, role: str, method: str = "relational") -> Arm:

@@ -78,8 +78,69 @@ def test_a_mask_belongs_to_the_item_not_to_its_batch():
         assert torch.equal(hidden_tokens(both, (6, 6), 0.5, kind=kind)[13:20], hidden_tokens(part, (6, 6), 0.5, kind=kind))
 
 
-def masked(mask, lengths=None, role="global"):
-    view = View(torch.zeros(8, 2, 30), lengths=lengths, role=role)
+def test_random_masks_come_in_cells_of_their_size():
+    hidden = hidden_tokens(draws(500), (6, 8), 0.5, size=2).view(500, 3, 2, 4, 2)
+    assert (hidden.sum((2, 4)) % 4 == 0).all() and (hidden.sum((1, 2, 3, 4)) == 24).all()
+    ragged = hidden_tokens(draws(500), (5,), 0.6, size=2)  # of cells of 2, 2 and 1 tokens
+    assert (ragged.sum(1) == 3).all() and (ragged[:, 0] != ragged[:, 1]).float().mean() < 0.5
+
+
+def test_spans_are_runs_that_come_everywhere_alike():
+    hidden = hidden_tokens(draws(), (100,), 0.3, kind="span", size=10)
+    starts = torch.nn.functional.pad(hidden.long(), (1, 0)).diff(dim=1).eq(1).sum(1).double()
+    alone = torch.nn.functional.pad(hidden_tokens(draws(), (100,), 0.3).long(), (1, 0)).diff(dim=1).eq(1).sum(1).double()
+    assert 2.5 < starts.mean() < 5 < 15 < alone.mean()
+    rates = hidden.double().mean(0)
+    assert (rates - 0.3).abs().max() < 0.05  # the cut span shows its beginning
+
+
+def test_spans_on_images_are_boxes_and_islands_leave_boxes():
+    for kind, ratio in (("span", 0.25), ("islands", 0.75)):
+        chosen = hidden_tokens(draws(400), (8, 8), ratio, kind=kind, size=4)
+        if kind == "islands":
+            chosen = ~chosen
+        rows, columns = chosen.view(400, 8, 8).any(2).sum(1), chosen.view(400, 8, 8).any(1).sum(1)
+        assert (chosen.sum(1) == 16).all() and (rows * columns).float().mean() < 40  # of 16 random tokens about 60
+
+
+def test_tubes_are_the_same_at_all_steps():
+    hidden = hidden_tokens(draws(200), (6, 4, 4), 0.75, kind="tube").view(200, 6, 16)
+    assert (hidden == hidden[:, :1]).all() and (hidden[:, 0].sum(1) == 12).all()
+    assert torch.equal(hidden_tokens(draws(9), (12,), 0.5, kind="tube"), hidden_tokens(draws(9), (12,), 0.5))
+
+
+@pytest.mark.parametrize("grid", [(196 // 14, 14), (8, 8), (16,), (3, 3), (4, 4, 4)])
+def test_a_context_is_what_no_target_hides(grid):
+    shape, tokens = (2, *(4 * n for n in grid)), math.prod(grid)
+    view = View(torch.zeros(64, *shape))
+    mask = Mask("block", (0.15, 0.2), count=4, context=(0.85, 1.0))
+    sizes = set()
+    for step in range(6):
+        (seen,) = Masked(lambda b, d: [view], mask, lambda s: tuple(n // 4 for n in s[-len(grid):]))(None, draws(64, step=step))
+        keep, hidden = seen.applied["keep"], seen.applied["hidden"]
+        assert keep.shape[:2] == (1, 64) and hidden.shape[:2] == (4, 64)
+        left = tokens - 4 * hidden.shape[2]
+        assert max(int(0.85 * left), 1) <= keep.shape[2] <= max(left, 1)
+        assert not seen.masks.any(0).gather(1, keep[0]).any()
+        assert (keep.diff(dim=-1) > 0).all() and all(len(set(map(tuple, m.tolist()))) > 1 for m in hidden)
+        sizes.add(keep.shape[2])
+    assert len(sizes) > 1 or tokens < 20
+
+
+def test_short_items_have_a_context_of_their_own():
+    lengths = torch.tensor([120, 100, 61, 60, 40, 17, 9, 1])
+    (seen, _) = masked(Mask("block", (0.15, 0.15), count=3, context=(1.0, 1.0)), lengths, steps=120)(None, draws(8))
+    inside = -(-lengths // 4)
+    assert seen.applied["tokens"].tolist() == inside.tolist()
+    keep = seen.applied["keep"][0]
+    own = (keep < inside[:, None]).sum(1)
+    assert (own >= 1).all() and (own <= (inside - 3 * (inside * 0.15).floor()).clamp(min=1)).all()
+    hides = seen.masks.any(0).gather(1, keep) & (keep < inside[:, None])
+    assert not hides[:5].any()
+
+
+def masked(mask, lengths=None, role="global", steps=30):
+    view = View(torch.zeros(8, 2, steps), lengths=lengths, role=role)
     return Masked(lambda batch, draws: [view, view.with_(role="local")], mask, lambda shape: (-(-shape[-1] // 4),))
 
 
@@ -90,6 +151,7 @@ def test_views_bear_masks_and_the_places_that_are_kept():
     for m in range(3):
         for b in range(8):
             assert view.applied["keep"][m, b].tolist() == (~view.masks[m, b]).nonzero()[:, 0].tolist()
+            assert view.applied["hidden"][m, b].tolist() == view.masks[m, b].nonzero()[:, 0].tolist()
             assert (view.applied["keep"][m, b] < -(-lengths[b] // 4)).any()
     assert not torch.equal(view.masks[0], view.masks[1])
 
@@ -107,6 +169,8 @@ def test_what_is_refused():
         masked(Mask("randon"))
     with pytest.raises(OptionError, match="within 0..1"):
         masked(Mask("random", (0.5, 1.0)))
+    with pytest.raises(OptionError, match="within 0..1"):
+        masked(Mask("block", (0.2, 0.2), context=(0.0, 1.0)))
 
 
 class _Hidden(SimCLR):

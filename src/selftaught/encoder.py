@@ -59,7 +59,7 @@ class Encoder:
 
     def open(self, data: Any, **options: Any) -> Source:
         """The data as a source prepared as in training. Raises DataError when it is of another modality or shape."""
-        source = open_source(data, **{"least": 1, **options})
+        source = open_source(data, **{"least": 1, **self.modality.opens_with, **options})
         if source.modality != self.preprocessing.modality:
             raise DataError(f"This encoder takes {self.preprocessing.modality} data, but what was given is {source.modality} data.")
         self.modality.configure(source, self.preprocessing)
@@ -207,7 +207,7 @@ class Encoder:
         except (ImportError, OSError) as error:
             raise OptionError(f"ONNX export needs {error.name}: pip install selftaught[export].") from None
         path = Path(path)
-        example = torch.randn(3, *self.preprocessing.facts.shape, generator=torch.Generator().manual_seed(0))
+        example = self.example(3)
         graph = _Pooled(self.backbone).cpu().eval()
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
@@ -227,8 +227,8 @@ class Encoder:
         return difference
 
     def example(self, n: int = 2) -> Tensor:
-        """A prepared input of the right shape: float32 [n, …], zeros."""
-        return torch.zeros(n, *self.preprocessing.facts.shape)
+        """A prepared input of the right shape and type, of noise."""
+        return self.modality.example(self.preprocessing.facts, n)
 
 
 class EncoderTransformer(TransformerMixin, BaseEstimator):

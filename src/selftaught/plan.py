@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable
@@ -141,7 +142,8 @@ class Plan:
         return Stream(loader, views, self["batch_size"], len(source), self["seed"], name, clean=clean)
 
 
-ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks"}
+ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks",
+             "mask_tokens": "places for mask tokens"}
 
 
 def _shown(value: Any) -> str:
@@ -212,7 +214,7 @@ class Planner:
         self.facts = self.preprocessing.facts
         method = self._method()
         self.choose("seed", 0, "")
-        self.choose("resolution", self.facts.shape[-1] if len(self.facts.shape) > 1 else None,
+        self.choose("resolution", self.facts.shape[-1] if len(self.facts.shape) > 1 or self.facts.vocabulary else None,
                     "" if len(self.facts.shape) < 2 else "what the data holds" if self.source.facts.shape[-1] <= self.facts.shape[-1]
                     else f"enough for content; the items are about {self.source.facts.shape[-1]}")
         self._backbone(modality, method)
@@ -247,7 +249,7 @@ class Planner:
         if method.needed(self.nested["method"]).backbone:
             self.choose("backbone", modality.token_backbone, f"{method.name} needs tokens")
             return
-        large = len(facts.shape) == 3 and facts.shape[-1] > 96
+        large = modality.deep_from is not None and facts.shape[-1] > modality.deep_from
         default = "resnet18" if large else modality.default_backbone
         why = f"{facts.shape[-1]} px need depth" if large else f"fast, and enough for small {facts.modality} data"
         self.choose("backbone", default, why)
@@ -263,6 +265,8 @@ class Planner:
         for key, value in () if wide else method.small.items():
             group, _, name = key.rpartition(".")
             group = group or "method"
+            if group == "backbone" and name not in inspect.signature(find("backbone", self["backbone"])).parameters:
+                continue  # a backbone without that option is refused by its abilities
             if name == "lr" and "lr" in self.given or name in self.nested[group]:
                 continue
             if group == "training" and own_optimiser and name in ("lr", "weight_decay"):
@@ -288,8 +292,8 @@ class Planner:
                    else "this processor has no native bf16")
             self.choices["precision"] = Choice("bf16-mixed" if mixed else "32-true", "plan", why)
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        workers = 0 if self.source.resident else max(1, min(cores, 8))
-        self.choose("num_workers", workers, "the data lie in memory" if self.source.resident else f"{cores} cores decode")
+        idle = self.source.resident or not self.source.decodes
+        self.choose("num_workers", 0 if idle else max(1, min(cores, 8)), "there is nothing to decode" if idle else f"{cores} cores decode")
         self.choose("max_bad", 0.01, "")
         for key in ("log_every", "stop_on_collapse", "track"):
             self.choose(key, KEYS[key][0], "")

@@ -56,9 +56,9 @@ class Batch:
 class View:
     """One way of seeing a batch.
 
-    x: [B, ...] float, ready for the network. lengths: int64 [B] or None. y: labels moved with x (masks, boxes), or None.
-    positions: [B, K] where in the item the view lies (normalised coordinates), or None. applied: name → [B, ...], the
-    parameters drawn. role: global, local, weak, strong or clean. masks: bool [M, B, N] on the backbone's grid, True = hidden.
+    x: [B, ...], ready for the network: float, or int64 token ids. lengths: int64 [B] or None. y: labels moved with x (masks,
+    boxes), or None. positions: [B, K] where in the item the view lies (normalised coordinates), or None. applied: name → [B, ...],
+    the parameters drawn. role: global, local, weak, strong or clean. masks: bool [M, B, N] on the backbone's grid, True = hidden.
     field: which of the batch's fields it shows.
     """
 

@@ -19,9 +19,10 @@ class Column:
 @dataclass(frozen=True)
 class Facts:
     """modality: image, series, table … samples: items in the source. shape: of one item as the network will see it, channels
-    first, without the batch: (C, H, W), (C, T), (F,). lengths: shortest and longest where they vary. classes: of the target
-    where one was named, else None. columns: of a table. steps: optimiser steps, set by the engine. notes: sentences a person
-    should read (columns left out, label-like columns, duplicates)."""
+    first, without the batch: (C, H, W), (C, T), (F,), (T,) for token ids. vocabulary: how many ids there are, else None.
+    lengths: shortest and longest where they vary. classes: of the target where one was named, else None. columns: of a table.
+    steps: optimiser steps, set by the engine. notes: sentences a person should read (columns left out, label-like columns,
+    duplicates)."""
 
     modality: str
     samples: int
@@ -32,7 +33,13 @@ class Facts:
     columns: tuple[Column, ...] = ()
     steps: int | None = None
     bit_depth: int | None = None
+    vocabulary: int | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def axes(self) -> int:
+        """Along how many axes the patches of an item lie: (C, H, W) two, (C, T) and (T,) one."""
+        return max(1, len(self.shape) - 1)
 
     def with_(self, **changes: Any) -> Facts:
         return replace(self, **changes)

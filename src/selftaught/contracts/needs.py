@@ -12,13 +12,18 @@ TRANSFORM_WIDTH = 8
 class Mask:
     """What is hidden of every view but the local ones, as `View.masks` on the backbone's grid of tokens.
 
-    kind: 'random' (any tokens) or 'block' (one box). ratio: the part that is hidden, drawn between these once a step, so that all
-    samples hide equally many. count: masks of a view.
+    kind: 'random' (any tokens), 'block' (one box), 'span' (many boxes, which may overlap: stretches of a series, blocks of an
+    image), 'islands' (all but such boxes) or 'tube' (places hidden at all steps of the first of three axes). ratio: the part that
+    is hidden, drawn between these once a step, so that all samples hide equally many. count: masks of a view. size: tokens along
+    the sides of the boxes of a span, and of the cells in which random tokens come. context: where given, all masks of a view
+    leave one set of tokens in common, outside every mask: this part (drawn once a step) of as many as masks apart would leave.
     """
 
     kind: str = "random"
     ratio: tuple[float, float] = (0.75, 0.75)
     count: int = 1
+    size: int = 1
+    context: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,9 @@ class Source:
     modality: its name. facts: what is known (shape as stored, before the plan chose a resolution). labels: int64 [N] (−1 =
     unlabelled) or float [N], or None; only where the user named a target or the folder has classes, and pretraining never
     reads it. classes: names of the label values. groups: [N] or None, ids that splits must not tear apart. resident: items
-    lie in memory, so `take` gathers them without workers. Some sources also have `set_canvas(side)` (images: the square that
-    items are stretched to) and `align(columns)` (tables, series: give the columns of training, in their order).
+    lie in memory, so `take` gathers them without workers. decodes: reading an item is work that workers may share. Some
+    sources also have `set_canvas(side)` (images: the square that items are stretched to) and `align(columns)` (tables, series: give
+    the columns of training, in their order).
     """
 
     modality: str
@@ -26,6 +27,7 @@ class Source:
     classes: list[str] | None = None
     groups: np.ndarray | None = None
     resident: bool = False
+    decodes: bool = True
 
     def __len__(self) -> int:
         return self.facts.samples

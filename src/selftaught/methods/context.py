@@ -39,7 +39,7 @@ class Context(Method):
         super().__init__()
         if side < 3 or side % 2 == 0:
             raise OptionError(f"method.side={side} has no patch in the middle: give an odd number of at least 3.")
-        self.classes = side ** (len(facts.shape) - 1) - 1
+        self.classes = side**facts.axes - 1
         self.student = Embedder(backbone)
         self.classifier = Mlp(2 * backbone.width, hidden, self.classes, layers=3)
         self.turn = nn.Linear(backbone.width, 4) if turn else None

@@ -41,7 +41,7 @@ class Jigsaw(Method):
                  side: int = 3, jitter: float = 0.15):
         """permutations: how many orders (all of them where there are fewer). tile: width of f. hidden: of the classifier."""
         super().__init__()
-        tiles = side ** (len(facts.shape) - 1)
+        tiles = side**facts.axes
         if side < 2 or tiles > MOST_TILES:
             raise OptionError(f"method.side={side} makes {tiles} tiles: a puzzle has 2 to {MOST_TILES}; give another side.")
         orders = distant_permutations(tiles, min(permutations, math.factorial(tiles)))

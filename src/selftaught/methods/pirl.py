@@ -34,7 +34,7 @@ class PIRL(BankMethod):
         BatchNorm (see NPID)."""
         super().__init__(facts.samples, width, negatives, temperature, bank_momentum)
         self.patches = patches
-        self.places = self.needs.side ** max(1, len(facts.shape) - 1)
+        self.places = self.needs.side**facts.axes
         self.student = Embedder(backbone, bank_head(backbone.width, width, norm))  # f
         self.patch = nn.Linear(backbone.width, width)
         self.puzzle = bank_head(self.places * width, width, norm)  # g: first patch, then puzzle

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -44,6 +44,8 @@ class Modality:
     name: str
     default_backbone: str
     token_backbone: str = "vit_tiny"  # where a method needs one that gives tokens
+    deep_from: int | None = None  # beyond so many pixels a side the default backbone is too shallow
+    opens_with: ClassVar[dict[str, Any]] = {}  # options that an encoder of this modality opens data with, where they say too little
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
         """Fits the preprocessing on at most `sample` evenly spaced items (bad ones passed over) and settles the network's shape."""
@@ -72,6 +74,10 @@ class Modality:
     def backbone(self, facts: Facts, spec: str | nn.Module | None = None, **options: Any) -> nn.Module:
         """A backbone for items of `facts.shape`: by name (None: the modality's default), or a module of the user's own."""
         return build_backbone(spec or self.default_backbone, facts, example=torch.zeros(2, *facts.shape), **options)
+
+    def example(self, facts: Facts, n: int = 2) -> Tensor:
+        """[n, ...]: an input as the network takes it, of noise."""
+        return torch.randn(n, *facts.shape, generator=torch.Generator().manual_seed(0))
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:
         """float32 [B, D]: the input itself, flattened after the preprocessing: the baseline without an encoder."""

@@ -40,6 +40,7 @@ class ImageModality(Modality):
 
     name = "image"
     default_backbone = "convnet"
+    deep_from = 96
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
         """Settles resolution and canvas, reads evenly spaced items for mean, std and range.

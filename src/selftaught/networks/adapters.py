@@ -22,13 +22,14 @@ class Adapted(Backbone):
 
     Understood outputs: [B, D]; maps [B, D, H, W] (averaged); tokens [B, N, D] (averaged); series maps [B, D, T], told from
     tokens by showing a shorter series; mappings or objects with `last_hidden_state` and perhaps `pooler_output` (Hugging Face).
-    `lengths` reaches the module where its forward has such a parameter. Its BatchNorms become ours.
+    `lengths` reaches the module where its forward has such a parameter, and of token ids `attention_mask`. Its BatchNorms become ours.
     """
 
     def __init__(self, module: nn.Module, example: Tensor, *, table: bool = False):
         super().__init__()
         self.module, self.table = module, table
-        self.takes_lengths = "lengths" in inspect.signature(module.forward).parameters
+        parameters = inspect.signature(module.forward).parameters
+        self.takes_lengths, self.takes_mask = "lengths" in parameters, "attention_mask" in parameters
         self.channels_first = False
         features, self.channels_first = self._look(example)
         self.width = features.pooled.shape[1]
@@ -49,7 +50,10 @@ class Adapted(Backbone):
         if self.table:
             x = torch.nan_to_num(x)
         x = mask_steps(x, lengths)
-        output = self.module(x, lengths=lengths) if self.takes_lengths and lengths is not None else self.module(x)
+        said = {} if lengths is None else {"lengths": lengths} if self.takes_lengths else {}
+        if self.takes_mask and lengths is not None and not x.is_floating_point():
+            said["attention_mask"] = valid_steps(lengths, x.shape[-1]).long()
+        output = self.module(x, **said)
         return self._features(output, x, lengths)
 
     def _features(self, output: Any, x: Tensor, lengths: Tensor | None) -> Features:
@@ -68,6 +72,8 @@ class Adapted(Backbone):
         if self.channels_first:
             hidden = hidden.transpose(1, 2)
         valid = None
+        if x.ndim > 3:
+            lengths = None  # which tokens of a map lie within an item cannot be told
         if lengths is not None:  # the module's stride is read off the number of its tokens
             stride = -(-x.shape[-1] // hidden.shape[1])
             lengths = shorten(lengths, stride)
@@ -134,7 +140,7 @@ def adapt(module: nn.Module, facts: Facts, example: Tensor | None = None) -> Ada
     if isinstance(own, nn.parameter.UninitializedTensorMixin):
         own = example
     dtype = own.dtype if own.is_floating_point() else example.dtype
-    return Adapted(module, example.to(own.device, dtype), table=facts.modality == "table")
+    return Adapted(module, example.to(own.device, dtype if example.is_floating_point() else example.dtype), table=facts.modality == "table")
 
 
 def from_timm(name: str, facts: Facts, *, pretrained: bool = False, example: Tensor | None = None) -> Adapted:

@@ -52,8 +52,11 @@ def valid_steps(lengths: Tensor, steps: int) -> Tensor:
 
 
 def mask_steps(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """[B, C, T] with zeros beyond the lengths (also where there was NaN); anything without lengths as it is."""
-    return x if lengths is None else x.masked_fill(~valid_steps(lengths, x.shape[-1])[:, None], 0.0)
+    """[B, C, T], [B, T] or [B, C, M, T] with zeros beyond the lengths (also where there was NaN), of which the last axis is the one;
+    anything without lengths as it is."""
+    if lengths is None:
+        return x
+    return x.masked_fill(~valid_steps(lengths, x.shape[-1]).view(len(x), *[1] * (x.ndim - 2), -1), 0)
 
 
 def shorten(lengths: Tensor | None, stride: int) -> Tensor | None:
@@ -62,10 +65,10 @@ def shorten(lengths: Tensor | None, stride: int) -> Tensor | None:
 
 
 def average(x: Tensor, lengths: Tensor | None) -> Tensor:
-    """[B, C, ...] → [B, C]: the mean over all places, of series only over the valid steps (the others are zero)."""
+    """[B, C, ...] → [B, C]: the mean over all places, with lengths only over the valid steps (the others are zero)."""
     if lengths is None:
         return x.flatten(2).mean(2) if x.ndim != 4 else x.mean((2, 3))
-    return x.sum(2) / lengths.clamp(min=1)[:, None].to(x.dtype)
+    return x.flatten(2).sum(2) / (lengths.clamp(min=1) * x[0, 0, ..., 0].numel())[:, None].to(x.dtype)
 
 
 def he_init(module: nn.Module) -> None:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..contracts import Facts, Features, NotApplicable, OptionError, register
 from .backbone import Backbone, mask_steps
 from .batchnorm import BatchNorm
+from .signal import ColumnSignal, replace
 from .transformer import Transformer, check_pool, pool, select
 
 
@@ -91,15 +92,17 @@ class FlatMlp(Backbone):
 
 class TableTransformer(Backbone):
     """A token a column (Gorishniy et al., 2021, FT-Transformer): number · weight + bias, or a category's embedding; a missing
-    number has a token of its own. Rows [B, F] → tokens [B, F, D], pooled [B, D]."""
+    number has a token of its own. Rows [B, F] → tokens [B, F, D], pooled [B, D]. masked: bool [B, F], where `mask_token` [D] stands
+    in place of the value."""
 
-    abilities = frozenset({"tokens", "keep", "layers"})
+    abilities = frozenset({"tokens", "keep", "layers", "mask_tokens"})
+    ordered = False  # its tokens are a set: that two are neighbours means nothing
 
     def __init__(self, facts: Facts, *, width: int, depth: int, heads: int, ratio: float, pool: str):
         super().__init__()
         self.width, self.pool = width, check_pool(pool)
         self.numeric, categories = column_kinds(facts)
-        self.columns = self.numeric + len(categories)
+        self.columns, self.counts = self.numeric + len(categories), tuple(categories)
         self.weight = nn.Parameter(torch.empty(self.numeric, width))
         self.missing = nn.Parameter(torch.empty(self.numeric, width))
         self.bias = nn.Parameter(torch.empty(self.columns, width))
@@ -114,12 +117,17 @@ class TableTransformer(Backbone):
         """(number of columns,)"""
         return (self.columns,)
 
-    def forward(self, x: Tensor, *, lengths: Tensor | None = None, keep: Tensor | None = None,
-                layers: Sequence[int] = ()) -> Features:
+    def signal(self) -> ColumnSignal:
+        """What its tokens show of a row, to be predicted where it is hidden."""
+        return ColumnSignal(self.numeric, self.counts)
+
+    def forward(self, x: Tensor, *, lengths: Tensor | None = None, keep: Tensor | None = None, layers: Sequence[int] = (),
+                masked: Tensor | None = None, mask_token: Tensor | None = None) -> Features:
         numbers, codes = x[:, : self.numeric, None], x[:, self.numeric:]
         absent = torch.isnan(numbers)
         numeric = torch.where(absent, self.missing, numbers.masked_fill(absent, 0.0) * self.weight)  # [B, Fn, D]
-        tokens = torch.cat([numeric, self.categories(self.codes(codes))], dim=1) + self.bias
+        tokens = torch.cat([numeric, self.categories(self.codes(codes))], dim=1)
+        tokens = replace(tokens, masked, mask_token) + self.bias
         tokens, _ = select(tokens, None, keep)
         cls, tokens, outputs = self.transformer(tokens, None, layers)
         return Features(pool(cls, tokens, None, self.pool), tokens, outputs)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..contracts import Facts, Features, OptionError, register
 from .backbone import CONVOLUTIONS, Backbone, mask_steps, shorten, spatial_axes, valid_steps
+from .signal import PatchSignal, replace
 from .transformer import Transformer, check_pool, pool, select
 
 INTERPOLATIONS = {2: "bicubic", 3: "trilinear"}
@@ -66,16 +67,18 @@ class VisionTransformer(Backbone):
     """Dosovitskiy et al., 2021: [B, C, ...] → tokens [B, N, D] (without cls) and pooled [B, D] (the cls token, or their mean).
 
     N is the product of `grid(shape)`; an item that the patch does not divide is padded with zeros. keep: int64 [B, K], places
-    in the flattened grid. With `keep`, Features.lengths counts the kept tokens that lie within a series.
+    in the flattened grid. lengths: valid steps along the last axis; Features.lengths counts the (kept) tokens
+    within them, of a spectrogram the first of every row of the grid. masked: bool [B, N], where
+    `mask_token` [D] stands in place of what the item shows there (at its position).
     """
 
-    abilities = frozenset({"tokens", "keep", "layers"})
+    abilities = frozenset({"tokens", "keep", "layers", "mask_tokens"})
 
     def __init__(self, shape: tuple[int, ...], patch: int | Sequence[int], *, width: int, depth: int, heads: int,
                  ratio: float = 4.0, positions: str = "sincos", pool: str = "cls"):
         super().__init__()
         channels, *sides = shape
-        self.width, self.pool = width, check_pool(pool)
+        self.width, self.channels, self.pool = width, channels, check_pool(pool)
         self.patch = (patch,) * len(sides) if isinstance(patch, int) else tuple(patch)
         if len(self.patch) != len(sides) or min(self.patch) < 1:
             raise OptionError(f"patch={patch} does not fit items of shape {tuple(shape)}: give one number, or {len(sides)}.")
@@ -89,16 +92,20 @@ class VisionTransformer(Backbone):
         """Tokens along each axis of an item (or a batch) of that shape; only the last axes count."""
         return tuple(-(-side // patch) for side, patch in zip(shape[-len(self.patch):], self.patch))
 
-    def forward(self, x: Tensor, *, lengths: Tensor | None = None, keep: Tensor | None = None,
-                layers: Sequence[int] = ()) -> Features:
+    def signal(self) -> PatchSignal:
+        """What its tokens show of an item, to be predicted where it is hidden."""
+        return PatchSignal(self.channels, self.patch)
+
+    def forward(self, x: Tensor, *, lengths: Tensor | None = None, keep: Tensor | None = None, layers: Sequence[int] = (),
+                masked: Tensor | None = None, mask_token: Tensor | None = None) -> Features:
         grid = self.grid(x.shape)
         x = mask_steps(x, lengths)
         missing = [count * patch - side for count, patch, side in zip(grid, self.patch, x.shape[2:])]
         if any(missing):
             x = F.pad(x, [part for rest in reversed(missing) for part in (0, rest)])
-        tokens = self.embed(x).flatten(2).transpose(1, 2)  # [B, N, D]
+        tokens = replace(self.embed(x).flatten(2).transpose(1, 2), masked, mask_token)  # [B, N, D]
         tokens = tokens + self.positions(grid, tokens).to(tokens.dtype)
-        valid = None if lengths is None else valid_steps(shorten(lengths, self.patch[0]), grid[0])
+        valid = None if lengths is None else valid_steps(shorten(lengths, self.patch[-1]), grid[-1]).repeat(1, math.prod(grid[:-1]))
         tokens, valid = select(tokens, valid, keep)
         cls, tokens, outputs = self.transformer(tokens, valid, layers)
         return Features(pool(cls, tokens, valid, self.pool), tokens, outputs, None if valid is None else valid.sum(1))

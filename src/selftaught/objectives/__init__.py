@@ -17,6 +17,7 @@ from .instance import (
     supervised_contrastive,
 )
 from .kernel_ssl import KernelFeatures, interplay_loss, kernel_ssl
+from .masked import masked_mean, signal_error, token_error
 from .redundancy import barlow_twins, vicreg, vicreg_terms, whitening_mse
 from .sphere import koleo, negative_cosine
 from .tico import tico
@@ -25,7 +26,7 @@ from .whitening import sliced_whitening_mse, whitened
 __all__ = [
     "KernelFeatures", "barlow_twins", "cross_entropy_labelled", "cross_entropy_soft", "decoupled_contrastive",
     "decoupled_contrastive_weighted", "epps_pulley", "graph_nt_xent", "graph_spectral", "graph_vicreg", "info_nce",
-    "interplay_loss", "kernel_ssl", "koleo", "leave_one_out", "nearest", "negative_cosine", "noise_contrastive", "nt_xent",
-    "random_directions", "relations", "sigreg", "sinkhorn", "sliced_whitening_mse", "supervised_contrastive",
-    "swapped_prediction", "tico", "vicreg", "vicreg_terms", "whitened", "whitening_mse",
+    "interplay_loss", "kernel_ssl", "koleo", "leave_one_out", "masked_mean", "nearest", "negative_cosine", "noise_contrastive", "nt_xent",
+    "random_directions", "relations", "sigreg", "signal_error", "sinkhorn", "sliced_whitening_mse", "supervised_contrastive",
+    "swapped_prediction", "tico", "token_error", "vicreg", "vicreg_terms", "whitened", "whitening_mse",
 ]

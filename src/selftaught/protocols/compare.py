@@ -34,6 +34,8 @@ TAXONOMY: dict[str, tuple[str, str]] = {
     "simsiam": ("none", "augmentation"), "supcon": ("batch", "labels"), "supervised": ("classifier", "labels"),
     "swav": ("clustering", "augmentation"), "tico": ("none", "augmentation"), "vicreg": ("none", "augmentation"),
     "w_mse": ("none", "augmentation"),
+    "data2vec": ("none", "context"), "data2vec2": ("none", "context"), "jepa": ("none", "context"), "mae": ("none", "context"),
+    "simmim": ("none", "context"),
 }
 """Registered name → source of the negatives, pretext. Negatives are other items that a loss pushes away: of the batch, of a memory
 bank with a row an item, of a queue that a momentum encoder fills, the items of other clusters, the other rows of a classifier's

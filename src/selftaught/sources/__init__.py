@@ -6,6 +6,7 @@ _HOME = {
     "open_source": "opening", "ImageArrays": "arrays", "SeriesArrays": "series", "TableSource": "tables",
     "Subset": "subsets", "subset": "subsets", "with_labels": "subsets", "align_classes": "subsets",
     "ImageFiles": "images", "ImageArchive": "images", "ImageParquet": "images",
+    "AudioFiles": "audio", "AudioArchive": "audio", "AudioArrays": "audio",
     "Loader": "loading", "Quarantine": "quarantine", "load_embedded": "embedded", "embedded_names": "embedded",
 }
 

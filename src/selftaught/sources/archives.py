@@ -1,4 +1,4 @@
-"""Images inside zip and tar archives, read in place: an index of offsets, and reads that no other process can disturb."""
+"""Files inside zip and tar archives, read in place: an index of offsets, and reads that no other process can disturb."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ import zipfile
 import zlib
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..contracts import BadItem, DataError, nearest
-from .decoding import BYTE_LIMIT, PIXEL_LIMIT
+from .canvases import CanvasSource
+from .decoding import BYTE_LIMIT
 from .image_source import ImageSource
-from .listing import Listing, class_folders, hidden, is_image_name, passed_over
+from .listing import Listing, class_folders, has_suffix, hidden, passed_over
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _OPENERS = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
-_GROWTH = 100  # a compressed tar of images that unpacks to more than this many times its size is a bomb
+_GROWTH = 100  # a compressed tar that unpacks to more than this many times its size is a bomb
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
 
 
@@ -39,15 +41,15 @@ def split_archive(path: str | Path) -> tuple[str, str] | None:
     return None
 
 
-class ImageArchive(ImageSource):
-    """The images in a .zip or .tar, or in one folder of it (`photos.zip/train`, `photos.zip::train`). A compressed tar is unpacked
-    once to a temporary file without a name. Folders side by side are kept as classes.
+class Archive(CanvasSource):
+    """The files of one kind in a .zip or .tar, or in one folder of it (`photos.zip/train`, `photos.zip::train`). A compressed tar is
+    unpacked once to a temporary file without a name. Folders side by side are kept as classes.
 
     Raises DataError for what cannot be read or is not safe: members with absolute paths or '..', links, devices, encryption.
     """
 
-    def __init__(self, path: str | Path, *, labels_from_folders: bool = True, least: int = 2, pixel_limit: int = PIXEL_LIMIT):
-        super().__init__(os.fspath(path), pixel_limit=pixel_limit)
+    def __init__(self, path: str | Path, *, labels_from_folders: bool = True, least: int = 2, **options: Any):
+        super().__init__(os.fspath(path), **options)
         split = split_archive(path)
         if split is None:
             raise DataError(f"There is no archive '{path}': check the path; archives end in {', '.join(ARCHIVE_SUFFIXES)}.")
@@ -112,7 +114,7 @@ class ImageArchive(ImageSource):
         self._folders.add(name.partition("/")[0] if "/" in name else "")
         if not name.startswith(self._below) or any(hidden(part) for part in name.split("/")):
             return False
-        if not is_image_name(name):
+        if not has_suffix(name, self.suffixes):
             self._others[os.path.splitext(name)[1].lower() or "no ending"] += 1
             return False
         return True
@@ -125,9 +127,9 @@ class ImageArchive(ImageSource):
 
     def _nothing(self, below: str) -> DataError:
         if below:
-            return nearest(below, self._folders - {""}, what=f"folder with images in '{self._path}' called", error=DataError)
+            return nearest(below, self._folders - {""}, what=f"folder with {self.what}s in '{self._path}' called", error=DataError)
         others = " ".join(passed_over(self._others)).rstrip(".")
-        return DataError(f"The archive '{self._path}' holds no images{f' ({others})' if others else ''}: pack at least 2 into it.")
+        return DataError(f"The archive '{self._path}' holds no {self.what}s{f' ({others})' if others else ''}: pack at least 2 into it.")
 
     def blob(self, index: int) -> bytes:
         index = int(index)
@@ -174,6 +176,28 @@ class ImageArchive(ImageSource):
     def fingerprint(self) -> str:
         state = os.stat(self._path)
         return self._listing.fingerprint(self._checks, self._stored, f"{state.st_size} {state.st_mtime_ns}".encode())
+
+
+class ImageArchive(Archive, ImageSource):
+    """The images in an archive. pixel_limit: larger ones are bad items."""
+
+
+def first_kind(path: str, kinds: dict[str, frozenset[str]]) -> str | None:
+    """Which of `kinds` (name → endings) the first file in the archive with any of these endings is of; None where there is none or
+    the archive cannot be read (opening it will say why)."""
+    try:
+        if path.lower().endswith(".zip"):
+            with zipfile.ZipFile(path) as members:
+                return _first(members.namelist(), kinds)
+        with tarfile.open(path, "r|*") as members:
+            return _first((member.name for member in members), kinds)
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError):
+        return None
+
+
+def _first(names: Iterable[str], kinds: dict[str, frozenset[str]]) -> str | None:
+    plain = (name for name in names if not any(hidden(part) for part in name.split("/")))
+    return next((kind for name in plain for kind, suffixes in kinds.items() if has_suffix(name, suffixes)), None)
 
 
 def check_name(name: str, archive: str) -> str:

@@ -1,4 +1,4 @@
-"""The memory of decoded images: one array for all canvases, filled as they are first read."""
+"""The memory of decoded items: one array for all canvases, filled as they are first read."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _MOST = 4 << 30
 
 
 class Decoded:
-    """x: [N, C, S, S]; size: int64 [N, 2]; hash: uint64 [N]; holds: bool [N], which items are there. Memory is taken as it fills."""
+    """x: [N, *canvas]; size: int64 [N, 2]; hash: uint64 [N]; holds: bool [N], which items are there. Memory is taken as it fills."""
 
     def __init__(self, count: int, shape: tuple[int, ...], dtype: str):
         self.fields = {"x": np.empty((count, *shape), dtype=dtype), "size": np.empty((count, 2), dtype=np.int64),
@@ -36,7 +36,7 @@ class Decoded:
 
 
 def memory_limit() -> int:
-    """Bytes that decoded images may take in this process: a quarter of the free memory, shared with the other local processes."""
+    """Bytes that decoded items may take in this process: a quarter of the free memory, shared with the other local processes."""
     return min(_free() // 4, _MOST) // max(int(os.environ.get("LOCAL_WORLD_SIZE", "1") or 1), 1)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-KINDS = ("image", "series", "table")
+KINDS = ("image", "series", "table", "text", "audio")
 
 
 def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int = 12) -> tuple[Any, np.ndarray]:
@@ -14,7 +14,7 @@ def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int 
     dominates; the class is all that stays."""
     rng = np.random.default_rng([seed, KINDS.index(modality)])
     y = np.arange(samples) % classes
-    return {"image": _images, "series": _series, "table": _table}[modality](rng, y), y
+    return {"image": _images, "series": _series, "table": _table, "text": _texts, "audio": _sounds}[modality](rng, y), y
 
 
 def _images(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
@@ -47,3 +47,35 @@ def _table(rng: np.random.Generator, y: np.ndarray) -> Any:
         own = fixed.integers(0, 6, 64)[y]
         columns[f"c{i}"] = letters[np.where(rng.random(n) < 0.4, rng.integers(0, 6, n), own)]
     return pa.table(columns)
+
+
+def _texts(rng: np.random.Generator, y: np.ndarray) -> list[str]:
+    """16 to 40 words, of which a third are of the class's topic (a few of 48 words) and the others any of 240, in any order."""
+    fixed = np.random.default_rng(7)
+    syllables = np.array([a + b for a in "bdfgklmnprstvz" for b in "aeiou"])
+    words = np.unique(["".join(w) for w in syllables[fixed.integers(0, len(syllables), (400, 3))]])
+    words = fixed.permutation(words)[:288]
+    topics = fixed.dirichlet(np.full(48, 0.1), 64).cumsum(1)
+    texts = []
+    for topic in topics[y]:
+        n = rng.integers(16, 41)
+        own = np.searchsorted(topic, rng.random(n)).clip(max=47)
+        texts.append(" ".join(words[np.where(rng.random(n) < 0.33, own, rng.integers(48, 288, n))]))
+    return texts
+
+
+def _sounds(rng: np.random.Generator, y: np.ndarray) -> dict[str, Any]:
+    """A quarter to 0.4 seconds at 4 kHz: the class's mixture of eight tones at any pitch near it, loudness and decay, in noise of any
+    colour."""
+    n, rate = len(y), 4000
+    weights = np.random.default_rng(7).dirichlet(np.full(8, 0.4), 64)[y]
+    tones = np.geomspace(150, 1700, 8) * rng.uniform(0.96, 1.04, (n, 1))
+    t = np.arange(int(0.4 * rate)) / rate
+    x = (np.sqrt(weights)[..., None] * np.sin(2 * np.pi * (tones[..., None] * t + rng.uniform(0, 1, (n, 8, 1))))).sum(1)
+    x *= np.exp(-t * rng.uniform(0, 6, (n, 1)))
+    hertz = np.fft.rfftfreq(len(t), 1 / rate).clip(20)
+    noise = np.fft.irfft(np.fft.rfft(rng.normal(size=x.shape)) * hertz ** -rng.uniform(0, 1, (n, 1)), len(t))
+    x += noise / noise.std(1, keepdims=True) * x.std(1, keepdims=True) * 10 ** (-rng.uniform(-3, 12, (n, 1)) / 20)
+    x *= 10 ** (-rng.uniform(0, 20, (n, 1)) / 20) / np.abs(x).max(1, keepdims=True)
+    lengths = (rng.uniform(0.25, 0.4, n) * rate).astype(np.int64)
+    return {"x": [clip[:length].astype(np.float32) for clip, length in zip(x, lengths)], "rate": rate}

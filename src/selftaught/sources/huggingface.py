@@ -1,4 +1,4 @@
-"""Hugging Face data sets, where that library is installed: an image column or a table. Never imports it by itself."""
+"""Hugging Face data sets, where that library is installed: an image column, texts or a table. Never imports it by itself."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from ..contracts import DataError, Source, nearest
 from .asked import Asked
 from .items import ImageItems
-from .tables import TableSource
+from .text_tables import open_table
 
 
 def is_huggingface(data: Any) -> bool:
@@ -17,7 +17,7 @@ def is_huggingface(data: Any) -> bool:
 
 
 def open_huggingface(data: Any, asked: Asked) -> Source:
-    """A source for a `datasets.Dataset`: images where it has an Image column (read when needed), else a table."""
+    """A source for a `datasets.Dataset`: images where it has an Image column (read when needed), else texts or a table."""
     if isinstance(data, dict):
         raise DataError(f"The data set has the splits {', '.join(data)}: give one, for example "
                         f"data['{next(iter(data), 'train')}'].")
@@ -28,7 +28,7 @@ def open_huggingface(data: Any, asked: Asked) -> Source:
         if word is not None and word not in data.column_names:
             raise nearest(word, data.column_names, what=f"column (asked for as {what}) in the data set named")
     image = next((name for name, kind in data.features.items() if type(kind).__name__ == "Image"), None)
-    if image is None or asked.modality == "table":
+    if image is None or asked.modality in ("table", "text"):
         return _table(data, asked)
     labelled = [n for n, kind in data.features.items() if type(kind).__name__ == "ClassLabel"]
     notes = tuple(f"column '{n}' holds labels: name it as the target to evaluate with them; it is no input."
@@ -46,7 +46,7 @@ def open_huggingface(data: Any, asked: Asked) -> Source:
 
 def _table(data: Any, asked: Asked) -> Source:
     names = getattr(data.features[asked.target], "names", None) if asked.target else None
-    return TableSource(data.with_format("arrow")[:], asked, origin="data set", class_names=names)
+    return open_table(data.with_format("arrow")[:], asked, origin="data set", class_names=names)
 
 
 def _column(data: Any, name: str) -> np.ndarray:

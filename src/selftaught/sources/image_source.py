@@ -1,4 +1,4 @@
-"""What all sources of encoded images share: facts from a few headers, canvases from bytes, and a memory of what was decoded."""
+"""What all sources of encoded images share: facts from a few headers, and canvases from bytes."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from ..contracts import BadItem, DataError, Facts, Source
-from .decoded import Decoded, memory_limit
+from ..contracts import BadItem, DataError, Facts
+from .canvases import CanvasSource, check_count
 from .decoding import PIXEL_LIMIT, Header, Pixels, decode, read_header
+from .listing import IMAGE_SUFFIXES
 
 _SAMPLE = 64  # headers looked at
 _FIRST_CANVAS = 256  # longest side of the canvas until someone calls set_canvas
 
 
-class ImageSource(Source):
+class ImageSource(CanvasSource):
     """Base: a subclass gives `blob(index)`, the bytes of an image, and calls `settle` when it knows how many there are.
 
     Items: {"x": [C, S, S], "size": int64 [2] original (height, width), "hash": uint64 of the stored bytes}; x is uint8, or uint16
@@ -23,23 +24,18 @@ class ImageSource(Source):
     """
 
     modality = "image"
-    uniform = True  # all items have the same fields and shapes, so batches of them can be stacked where they are read
+    what, suffixes = "image", IMAGE_SUFFIXES
 
     def __init__(self, origin: str, *, pixel_limit: int = PIXEL_LIMIT):
-        self.origin = origin
+        super().__init__(origin)
         self.pixel_limit = pixel_limit
         self.pixels = Pixels(3, "uint8")
         self._side = 32
-        self._decoded: Decoded | None = None
-
-    def blob(self, index: int) -> bytes:
-        """The stored bytes of one image. Raises BadItem where they cannot be had."""
-        raise NotImplementedError(f"{type(self).__name__} does not say how to get at its bytes")
 
     def settle(self, count: int, *, notes: Iterable[str] = (), least: int = 2) -> None:
         """Looks at evenly spaced headers and fills `facts`. Raises DataError where there are fewer than `least` images or none
         of the sample can be read."""
-        check_count(count, self.origin, least)
+        check_count(count, self.origin, least, self.what)
         headers, reasons = sample_headers(self.blob, count, self.pixel_limit)
         if not headers:
             raise DataError(f"None of {len(reasons)} images looked at in {self.origin} can be read ({self.name(reasons[0][0])}: "
@@ -62,26 +58,8 @@ class ImageSource(Source):
         if side != self._side:
             self._side, self._decoded = int(side), None
 
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        index = int(index)
-        if self._decoded is not None and self._decoded.holds[index]:
-            return self._decoded.item(index)
-        return decode(self.blob(index), self._side, self.pixels, pixel_limit=self.pixel_limit)
-
-    def cache(self, limit_bytes: int | None = None) -> Decoded | None:
-        """The memory of decoded items, filled by whoever reads them; None where all N do not fit into `limit_bytes` (default: a
-        quarter of the free memory, at most 4 GiB). Batches are the same with and without it."""
-        shape, dtype = self.canvas
-        if self._decoded is None and Decoded.bytes_for(len(self), shape, dtype) <= (memory_limit() if limit_bytes is None else limit_bytes):
-            self._decoded = Decoded(len(self), shape, dtype)
-        return self._decoded
-
-
-def check_count(count: int, origin: str, least: int) -> None:
-    """DataError where there are fewer than `least` images (but some)."""
-    if count < least:
-        raise DataError(f"{origin} holds {count} image{'s' if count != 1 else ''}: learning compares images with each other, so it "
-                        f"needs at least {least}; give it a folder, an archive or a list with more.")
+    def decode(self, blob: bytes) -> dict[str, np.ndarray]:
+        return decode(blob, self._side, self.pixels, pixel_limit=self.pixel_limit)
 
 
 def sample_headers(blob: Callable[[int], bytes], count: int, pixel_limit: int) -> tuple[list[Header], list[tuple[int, str]]]:

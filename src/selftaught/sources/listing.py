@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".mp3", ".au", ".caf", ".w64"})
+TEXT_SUFFIXES = frozenset({".txt", ".md"})
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "unlabeled", "unlabelled"})
 
 
@@ -64,8 +66,8 @@ class Listing:
         return digest.hexdigest()
 
 
-def is_image_name(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
+    return os.path.splitext(name)[1].lower() in suffixes
 
 
 def hidden(name: str) -> bool:
@@ -73,15 +75,17 @@ def hidden(name: str) -> bool:
     return name.startswith(".") or name == "__MACOSX"
 
 
-def scan(root: str) -> tuple[Listing, Counter, list[str]]:
-    """All images below `root`, in the order of their directories and names whatever the file system says; the suffixes of the
-    other files, counted; and the directories that may not be read. Links to directories are followed, but never in a circle."""
+def scan(root: str, suffixes: frozenset[str] = IMAGE_SUFFIXES) -> tuple[Listing, Counter, list[str]]:
+    """All files below `root` with one of these endings, in the order of their directories and names whatever the file system says;
+    the suffixes of the other files, counted; and the directories that may not be read. Links to directories are followed, but never
+    in a circle."""
     listing, others, closed = Listing(), Counter(), []
-    walk(root, "", listing, others, closed, frozenset())
+    walk(root, "", suffixes, listing, others, closed, frozenset())
     return listing, others, closed
 
 
-def walk(root: str, below: str, listing: Listing, others: Counter, closed: list[str], above: frozenset) -> None:
+def walk(root: str, below: str, suffixes: frozenset[str], listing: Listing, others: Counter, closed: list[str], above: frozenset
+         ) -> None:
     """Lists one directory and then those in it; `above` are the (device, inode) of the directories that lead here."""
     here = os.path.join(root, below) if below else root
     files: list[tuple[str, int, int]] = []
@@ -96,7 +100,7 @@ def walk(root: str, below: str, listing: Listing, others: Counter, closed: list[
                     continue
                 if entry.is_dir():
                     folders.append(entry.name)
-                elif is_image_name(entry.name):
+                elif has_suffix(entry.name, suffixes):
                     files.append((entry.name, *_state(entry)))
                 else:
                     others[os.path.splitext(entry.name)[1].lower() or "no ending"] += 1
@@ -107,7 +111,7 @@ def walk(root: str, below: str, listing: Listing, others: Counter, closed: list[
         listing.add(below, name, size, time)
     above = above | {(mark.st_dev, mark.st_ino)}
     for name in sorted(folders):
-        walk(root, f"{below}/{name}" if below else name, listing, others, closed, above)
+        walk(root, f"{below}/{name}" if below else name, suffixes, listing, others, closed, above)
 
 
 def _state(entry: os.DirEntry | str) -> tuple[int, int]:

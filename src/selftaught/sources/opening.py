@@ -10,8 +10,9 @@ import numpy as np
 
 from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
+from .text_layout import is_text_layout
 
-MODALITIES = ("image", "series", "table")
+MODALITIES = ("image", "series", "table", "audio", "text")
 
 
 def open_source(data: Any, *, target: str | None = None, group: str | None = None, layout: str | None = None,
@@ -22,14 +23,17 @@ def open_source(data: Any, *, target: str | None = None, group: str | None = Non
     X_PART of an .npz, the rows COLUMN=VALUE of a table), 'embedded:NAME', a list of paths or arrays, an ndarray, a tensor, a
     torch Dataset, a DataFrame, an Arrow table, a dict of arrays x, y, group, a Hugging Face Dataset, or a Source (returned as
     is). target, group: names of the columns (or arrays) with labels and groups. layout: NHWC, NCHW, NHW, NCT, NTC or NT where
-    the axes cannot be told. modality: image, series or table where the kind cannot. least: fewer items are an error; 1 to only
-    encode.
+    the axes cannot be told. of texts: file, line, paragraph, text=COLUMN, pack (see
+    `text_layout`). modality: image, series, table, audio or text where the kind cannot. least: fewer items are an error; 1 to
+    only encode.
     Raises DataError and OptionError, one sentence each.
     """
     if isinstance(data, Source):
         return data
     if modality is not None and modality not in MODALITIES:
         raise nearest(modality, MODALITIES, what="modality")
+    if modality is None and is_text_layout(layout):
+        modality = "text"
     asked = Asked(target, group, layout, modality, least)
     if isinstance(data, str) and data.startswith("embedded:"):
         return _embedded(data.partition(":")[2], asked)
@@ -45,11 +49,18 @@ def _object(data: Any, asked: Asked) -> Source:
     from .arrayfiles import open_array, open_named
     from .huggingface import is_huggingface, open_huggingface
     from .items import open_dataset, to_numpy
+    from .text_objects import open_texts
 
     if is_huggingface(data):
         return open_huggingface(data, asked)
     if type(data).__module__.partition(".")[0] in ("pandas", "pyarrow"):
         return _frame(data, asked)
+    if asked.modality == "audio" and not _paths(data):
+        from .audio import open_clips
+
+        return open_clips(data, asked)
+    if (texts := open_texts(data, asked)) is not None:
+        return texts
     if isinstance(data, dict):
         return open_named({k: _arrays(v) for k, v in data.items()}, asked)
     if isinstance(data, (list, tuple)):
@@ -62,13 +73,17 @@ def _object(data: Any, asked: Asked) -> Source:
                       "Dataset or a dict of arrays.")
 
 
+def _paths(data: Any) -> bool:
+    return isinstance(data, (list, tuple)) and bool(data) and all(isinstance(v, (str, os.PathLike)) for v in data)
+
+
 def _list(data: list | tuple, asked: Asked) -> Source:
     from .arrayfiles import open_array
     from .items import is_pillow, open_dataset, to_numpy
 
     if not data:
-        raise DataError("The list is empty: give it paths of images, or arrays.")
-    if all(isinstance(v, (str, os.PathLike)) for v in data):
+        raise DataError("The list is empty: give it paths of files, or arrays.")
+    if _paths(data):
         from .paths import open_files
 
         return open_files([Path(v) for v in data], asked)
@@ -88,7 +103,8 @@ def _arrays(value: Any) -> Any:
 
 def _frame(data: Any, asked: Asked) -> Source:
     """A pandas DataFrame, or a pyarrow Table or RecordBatch."""
-    from .tables import TableSource, from_pandas
+    from .tables import from_pandas
+    from .text_tables import open_table
 
     name = type(data).__name__
     if name == "DataFrame":
@@ -100,7 +116,7 @@ def _frame(data: Any, asked: Asked) -> Source:
     elif name != "Table":
         raise OptionError(f"A {name} of {type(data).__module__.partition('.')[0]} cannot be opened: give a DataFrame or a "
                           "Table.")
-    return TableSource(data, asked)
+    return open_table(data, asked, origin="table")
 
 
 def _embedded(name: str, asked: Asked) -> Source:

@@ -1,4 +1,4 @@
-"""Images as bytes in a column of Parquet files: compressed bytes in memory where they fit, else in a temporary file."""
+"""Encoded files as bytes in a column of Parquet files: compressed bytes in memory where they fit, else in a temporary file."""
 
 from __future__ import annotations
 
@@ -11,29 +11,32 @@ from typing import Any
 import numpy as np
 
 from ..contracts import BadItem, DataError, OptionError, nearest
-from .decoding import PIXEL_LIMIT
+from .canvases import CanvasSource
 from .fingerprints import fingerprint_of
 from .image_source import ImageSource
 from .labels import encode_groups, encode_labels
 
-_IN_MEMORY = 512 << 20  # bytes of encoded images that are kept in memory
+_IN_MEMORY = 512 << 20  # bytes of encoded files that are kept in memory
 _LABEL_LIKE = ("label", "labels", "class", "target", "y", "category", "label_name", "fine_label", "coarse_label")
 
 
-class ImageParquet(ImageSource):
-    """Images from a .parquet file or a folder of them: the binary column, or Hugging Face's struct {bytes, path}, found by itself.
+class BytesParquet(CanvasSource):
+    """Files of one kind from a .parquet file or a folder of them: the binary column, or Hugging Face's struct {bytes, path}, found
+    by itself, by `named` where there are several.
 
-    target, group: names of columns with labels (integers, strings or numbers) and group ids. column: the image column, where
-    there are several. Raises DataError where there is no image column.
+    target, group: names of columns with labels (integers, strings or numbers) and group ids. column: the column of bytes, where
+    there are several. Raises DataError where there is none.
     """
 
+    named: tuple[str, ...] = ()
+
     def __init__(self, path: str | Path, *, target: str | None = None, group: str | None = None, column: str | None = None,
-                 least: int = 2, pixel_limit: int = PIXEL_LIMIT):
-        super().__init__(os.fspath(path), pixel_limit=pixel_limit)
+                 least: int = 2, **options: Any):
+        super().__init__(os.fspath(path), **options)
         self._paths = parquet_files(path)
         files = [_open(p) for p in self._paths]
         schema = files[0].schema_arrow
-        self.column = image_column(schema, self.origin, column)
+        self.column = bytes_column(schema, self.origin, column, what=self.what, named=self.named)
         try:
             self._load(files)
         except OSError as error:
@@ -55,7 +58,7 @@ class ImageParquet(ImageSource):
         self.settle(len(self._ends), notes=notes, least=least)
 
     def _load(self, files: list[Any]) -> None:
-        """Lays all encoded images one behind the other; self._ends: int64 [N]; self._null: bool [N]."""
+        """Lays all encoded files one behind the other; self._ends: int64 [N]; self._null: bool [N]."""
         sizes = (f.metadata.row_group(g).column(c).total_uncompressed_size for f in files for g in range(f.metadata.num_row_groups)
                  for c in range(f.metadata.num_columns) if f.metadata.row_group(g).column(c).path_in_schema.split(".")[0] == self.column)
         spool: Any = tempfile.TemporaryFile(prefix="selftaught-") if sum(sizes) > _IN_MEMORY else None
@@ -79,7 +82,7 @@ class ImageParquet(ImageSource):
     def blob(self, index: int) -> bytes:
         index = int(index)
         if self._null[index]:
-            raise BadItem("no image in this row")
+            raise BadItem(f"no {self.what} in this row")
         start, end = int(self._ends[index - 1]) if index else 0, int(self._ends[index])
         if self._file is None:
             return self._data[start:end]
@@ -92,6 +95,12 @@ class ImageParquet(ImageSource):
         return fingerprint_of(self._state, self._ends, self.column)
 
 
+class ImageParquet(BytesParquet, ImageSource):
+    """Images from Parquet. pixel_limit: larger ones are bad items."""
+
+    named = ("image", "img", "images", "picture", "photo")
+
+
 def parquet_files(path: str | Path) -> list[Path]:
     """The file, or the sorted .parquet files of a folder. Raises DataError where there is none."""
     path = Path(path)
@@ -101,8 +110,8 @@ def parquet_files(path: str | Path) -> list[Path]:
     return found
 
 
-def image_column(schema: Any, origin: str, wanted: str | None = None) -> str:
-    """The column of encoded images: binary, or a struct with a binary field 'bytes'. Raises DataError or OptionError."""
+def bytes_column(schema: Any, origin: str, wanted: str | None = None, *, what: str = "image", named: tuple[str, ...] = ()) -> str:
+    """The column of encoded files: binary, or a struct with a binary field 'bytes'. Raises DataError or OptionError."""
     import pyarrow as pa
 
     def binary(kind: Any) -> bool:
@@ -114,14 +123,14 @@ def image_column(schema: Any, origin: str, wanted: str | None = None) -> str:
     found = [field.name for field in schema if holds(field.type)]
     if wanted is not None:
         if wanted not in found:
-            raise nearest(wanted, found, what=f"column of images in {origin} called")
+            raise nearest(wanted, found, what=f"column of {what}s in {origin} called")
         return wanted
     if not found:
-        raise DataError(f"{origin} has no column of images (bytes); its columns are {', '.join(schema.names[:12])}.")
-    named = [name for name in found if name.lower() in ("image", "img", "images", "picture", "photo")]
-    if len(found) > 1 and len(named) != 1:
-        raise OptionError(f"{origin} has several columns of bytes ({', '.join(found)}): say which holds the images with column=NAME.")
-    return (named or found)[0]
+        raise DataError(f"{origin} has no column of {what}s (bytes); its columns are {', '.join(schema.names[:12])}.")
+    known = [name for name in found if name.lower() in named]
+    if len(found) > 1 and len(known) != 1:
+        raise OptionError(f"{origin} has several columns of bytes ({', '.join(found)}): say which holds the {what}s with column=NAME.")
+    return (known or found)[0]
 
 
 def _open(path: Path) -> Any:

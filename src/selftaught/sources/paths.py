@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,17 @@ import numpy as np
 
 from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
+from .listing import AUDIO_SUFFIXES, TEXT_SUFFIXES
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq")
+_JSON_LINES = (".jsonl", ".ndjson")
 _LOOSE = {".txt", ".data", ".dat"}  # tables only where the user says so
 _PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
-_KNOWN = "a folder of images, .zip, .tar, .parquet, .csv, .tsv, .npy, .npz, embedded:NAME"
-_FOLDERS = "the labels of images are their class folders"
+_KNOWN = "a folder of images, sound files or texts, .zip, .tar, .parquet, .csv, .tsv, .jsonl, .txt, .md, .npy, .npz, embedded:NAME"
+_FOLDERS = "the labels of files are their class folders"
 
 
 def open_path(text: str, asked: Asked) -> Source:
@@ -39,27 +42,60 @@ def open_path(text: str, asked: Asked) -> Source:
         raise DataError(f"{path} is empty (zero bytes): copy or write it again.")
     name, suffix = path.name.lower(), path.suffix.lower()
     if name.endswith(_ARCHIVES):
-        from .images import ImageArchive
-
-        asked.no_columns(path, _FOLDERS)
-        return ImageArchive(f"{path}::{part}" if marked else path, least=asked.least)
+        return _archive(path, f"{path}::{part}" if marked else str(path), asked)
     if name.endswith(_PARQUET):
         return _parquet(path, part, asked)
     if name.endswith(_TABLES) or (asked.modality == "table" and suffix in _LOOSE):
         return _csv(path, part, asked)
+    if suffix in _JSON_LINES:
+        from .text_tables import open_json_lines
+
+        return open_json_lines(path, asked)
+    if asked.modality == "text" or (asked.modality is None and suffix in TEXT_SUFFIXES):
+        from .text_files import open_text_path
+
+        return open_text_path(path, asked)
     if suffix == ".npz":
         from .arrayfiles import NpzArrays, open_named
 
+        if asked.modality == "audio":
+            from .audio import open_clips
+
+            return open_clips(NpzArrays(path), asked, origin=str(path))
         return open_named(NpzArrays(path), asked, part=part or None, origin=str(path))
     if marked:
         raise OptionError(f"{path} has no parts to choose from: leave '::{part}' out.")
+    if suffix == ".npy" and asked.modality == "audio":
+        raise OptionError(f"{path} does not say its rate: save an .npz with x (clips) and rate (samples a second).")
     if suffix == ".npy":
         from .arrayfiles import load_npy, open_array
 
         return open_array(load_npy(path), asked, origin=str(path))
-    if suffix in IMAGE_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES or _is_sound(path, asked):
         return open_files([path], asked)
     raise _unknown(path)
+
+
+def _archive(path: Path, named: str, asked: Asked) -> Source:
+    """Sound files or images, whichever the archive holds first."""
+    from .archives import ImageArchive, first_kind
+
+    asked.no_columns(path, _FOLDERS)
+    if (asked.modality or first_kind(str(path), {"image": frozenset(IMAGE_SUFFIXES), "audio": AUDIO_SUFFIXES})) == "audio":
+        from .audio import AudioArchive
+
+        return AudioArchive(named, least=asked.least)
+    return ImageArchive(named, least=asked.least)
+
+
+def _is_sound(path: Path, asked: Asked) -> bool:
+    """By its ending, by its first bytes, or because someone said so."""
+    from .audio_decoding import looks_like_sound
+
+    if asked.modality is not None or path.suffix.lower() in AUDIO_SUFFIXES:
+        return asked.modality in (None, "audio")
+    with open(path, "rb") as file:
+        return looks_like_sound(file.read(16))
 
 
 def _within_archive(path: Path) -> tuple[str, str] | None:
@@ -69,42 +105,48 @@ def _within_archive(path: Path) -> tuple[str, str] | None:
 
 
 def open_files(paths: list[Path], asked: Asked) -> Source:
-    """A Source for a list of image files."""
-    from .images import ImageFiles
-
+    """A Source for a list of files: of sound where the first one is, else of images."""
     asked.no_columns("A list of files", _FOLDERS)
-    if asked.modality not in (None, "image"):
-        raise OptionError(f"A list of files is read as images, not as {asked.modality}: give the folder or one file.")
+    if asked.modality not in (None, "image", "audio"):
+        raise OptionError(f"A list of files is read as images or sound, not as {asked.modality}: give the folder or one file.")
     lost = next((path for path in paths if not path.exists()), None)
     if lost is not None:
         raise _missing(lost)
+    if asked.modality == "audio" or (paths[0].suffix.lower() not in IMAGE_SUFFIXES and paths[0].is_file() and _is_sound(paths[0], asked)):
+        from .audio import AudioFiles
+
+        return AudioFiles(paths, least=asked.least)
+    from .images import ImageFiles
+
     return ImageFiles(paths, least=asked.least)
 
 
 def _csv(path: Path, part: str, asked: Asked) -> Source:
     from .csvfile import read_csv
-    from .tables import TableSource, rows_where
+    from .tables import rows_where
+    from .text_tables import open_table
 
     table, notes = read_csv(path)
-    return TableSource(rows_where(table, part, str(path)) if part else table, asked, origin=str(path), notes=notes)
+    return open_table(rows_where(table, part, str(path)) if part else table, asked, origin=str(path), notes=notes)
 
 
 def _parquet(path: Path, part: str, asked: Asked) -> Source:
-    """Images where a column holds bytes, else a table."""
+    """Images or sound files where a column holds bytes, else a table."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from .tables import TableSource, rows_where
+    from .tables import rows_where
+    from .text_tables import open_table
 
     try:
         schema = pq.read_schema(path)
-        if asked.modality == "image" or (asked.modality is None and any(_holds_bytes(f.type) for f in schema)):
-            return _image_parquet(path, part, schema.names, asked)
+        if asked.modality in ("image", "audio") or (asked.modality is None and any(_holds_bytes(f.type) for f in schema)):
+            return _bytes_parquet(path, part, schema, asked)
         table = pq.read_table(path)
     except (pa.ArrowInvalid, OSError) as error:
         said = str(error).splitlines()[0][:100]
         raise DataError(f"{path} cannot be read as Parquet ({said}): write it again or check its suffix.") from None
-    return TableSource(rows_where(table, part, str(path)) if part else table, asked, origin=str(path))
+    return open_table(rows_where(table, part, str(path)) if part else table, asked, origin=str(path))
 
 
 def _holds_bytes(kind: Any) -> bool:
@@ -116,19 +158,23 @@ def _holds_bytes(kind: Any) -> bool:
     return t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
 
 
-def _image_parquet(path: Path, part: str, names: list[str], asked: Asked) -> Source:
+def _bytes_parquet(path: Path, part: str, schema: Any, asked: Asked) -> Source:
+    """Sound where that was asked for or a column of bytes is called so, else images."""
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
+    from .audio import AudioParquet
     from .images import ImageParquet
     from .labels import encode_groups
     from .subsets import Subset
 
-    column, _, value = part.partition("=")
+    names, (column, _, value) = schema.names, part.partition("=")
     for word, what in ((asked.target, "target"), (asked.group, "group"), (column or None, "rows")):
         if word is not None and word not in names:
             raise nearest(word, names, what=f"column (asked for as {what}) in {path} named")
-    source = ImageParquet(path, target=asked.target, least=asked.least)
+    sound = any(field.name.lower() in AudioParquet.named and _holds_bytes(field.type) for field in schema)
+    kind = AudioParquet if asked.modality == "audio" or (asked.modality is None and sound) else ImageParquet
+    source = kind(path, target=asked.target, least=asked.least)
     groups = rows = None
     if asked.group is not None:
         values = pq.read_table(path, columns=[asked.group])[asked.group].to_numpy()
@@ -144,17 +190,25 @@ def _image_parquet(path: Path, part: str, names: list[str], asked: Asked) -> Sou
 
 
 def _folder(path: Path, asked: Asked) -> Source:
-    """Images at any depth, or .npy files of one series each."""
+    """Images or sound files at any depth, or .npy files of one series each."""
     asked.no_columns(path, _FOLDERS)
     if asked.modality == "table":
         raise OptionError(f"{path} is a folder: name the file that holds the table.")
     if asked.modality == "series":
         return _series_folder(path, asked)
-    found = _first_files(path)
+    if asked.modality == "text":
+        return _text_folder(path, asked)
+    found = {} if asked.modality == "audio" else _first_files(path)
+    if asked.modality == "audio" or (asked.modality is None and not found.keys() & IMAGE_SUFFIXES and found.keys() & AUDIO_SUFFIXES):
+        from .audio import AudioFiles
+
+        return AudioFiles(path, least=asked.least)
     if not found.keys() & IMAGE_SUFFIXES:
         if ".npy" in found and asked.modality is None and _is_series(found[".npy"]):
             return _series_folder(path, asked)
         other = next((found[s] for s in (".parquet", ".csv", ".tsv", ".npz", ".zip", ".tar") if s in found), None)
+        if other is None and ".npy" not in found and asked.modality is None and found.keys() & TEXT_SUFFIXES:
+            return _text_folder(path, asked)
         if other is not None and ".npy" not in found:
             raise DataError(f"{path} holds no images, but {other.name}: name that file, {other}.")
     from .images import ImageFiles
@@ -162,16 +216,25 @@ def _folder(path: Path, asked: Asked) -> Source:
     return ImageFiles(path, least=asked.least)
 
 
+def _text_folder(path: Path, asked: Asked) -> Source:
+    from .text_files import open_text_path
+
+    return open_text_path(path, asked)
+
+
 def _first_files(path: Path) -> dict[str, Path]:
-    """Suffix → the first file with it; stops at the first image."""
+    """Suffix → the first file with it; stops at the first folder with images or sound, and forgets the fewer of the two there."""
     found: dict[str, Path] = {}
     for place, folders, files in os.walk(path):
         folders.sort()
+        suffixes = Counter()
         for file in sorted(files):
-            suffix = Path(file).suffix.lower()
+            suffixes[suffix := Path(file).suffix.lower()] += 1
             found.setdefault(suffix, Path(place, file))
-            if suffix in IMAGE_SUFFIXES:
-                return found
+        images, sounds = (sum(suffixes[s] for s in kind) for kind in (IMAGE_SUFFIXES, AUDIO_SUFFIXES))
+        if images or sounds:
+            fewer = AUDIO_SUFFIXES if images >= sounds else IMAGE_SUFFIXES  # a folder of music may hold its cover
+            return {suffix: file for suffix, file in found.items() if suffix not in fewer}
     return found
 
 

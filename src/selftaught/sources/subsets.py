@@ -41,6 +41,10 @@ class Subset(Source):
     def resident(self) -> bool:
         return self.base.resident
 
+    @property
+    def decodes(self) -> bool:
+        return self.base.decodes
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -59,6 +63,10 @@ class Subset(Source):
     def set_canvas(self, side: int) -> None:
         """Images: the side of the square canvas, handed on to the base."""
         self.base.set_canvas(side)
+
+    def set_reach(self, count: int) -> None:
+        """Packed texts: bytes that an item holds at least, handed on to the base."""
+        self.base.set_reach(count)
 
     def align(self, columns: tuple[Column, ...]) -> Subset:
         """Tables and series: takes the columns of a training source, in the base and so in all of its subsets; gives itself."""

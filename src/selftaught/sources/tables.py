@@ -11,7 +11,7 @@ from .arrays import check_samples
 from .asked import Asked
 from .columns import SPLIT_NAMES, Read, judge, level_words, looks_like_label, read_column
 from .fingerprints import fingerprint_of
-from .labels import encode_groups, encode_labels
+from .labels import Labels, encode_groups, encode_labels
 
 _NUMBERS = ("numeric", "boolean", "date")
 _NOTHING = Asked()
@@ -40,9 +40,11 @@ class TableSource(Source):
                 raise nearest(word, table.column_names, what=f"column (asked for as {what}) in {origin} named")
         notes = list(notes)
         if target is not None:
-            self._set_labels(read_column(target, table[target]), notes, class_names)
+            labels = target_labels(table, target, origin, class_names)
+            self.labels, self.classes = labels.values, labels.classes
+            notes += [labels.note] if labels.note else []
         if group is not None:
-            self.groups = encode_groups(_values(read_column(group, table[group])), group, samples=table.num_rows)
+            self.groups = encode_groups(column_values(read_column(group, table[group])), group, samples=table.num_rows)
         self._opening_notes = tuple(notes)
         self._fill(self._decide(notes), notes)
 
@@ -68,15 +70,6 @@ class TableSource(Source):
             notes = list(self._opening_notes)
             self._fill(self._follow(columns, notes), notes)
         return self
-
-    def _set_labels(self, read: Read, notes: list[str], class_names: Sequence[str] | None) -> None:
-        rows = len(read.missing)
-        if read.codes is not None and len(read.levels) > max(20, rows / 2):
-            raise DataError(f"The target '{read.name}' of {self.origin} holds {len(read.levels)} different texts in {rows} "
-                            "rows: a label needs several rows a class, so name another column.")
-        labels = encode_labels(_values(read), read.name, samples=rows, classes=class_names)
-        self.labels, self.classes = labels.values, labels.classes
-        notes += [labels.note] if labels.note else []
 
     def _decide(self, notes: list[str]) -> list[Read]:
         """Reads every column, judges it by its contents and says aloud what is left out."""
@@ -111,7 +104,8 @@ class TableSource(Source):
             raise DataError(f"{self.origin} has no columns besides its target and group: there is nothing to learn from.")
         if self._asked.least >= 2:
             texts = all("text" in reason for reason in left)
-            advice = ("a table needs numbers, dates or texts that repeat; free text is no input for it" if texts
+            advice = ("a table needs numbers, dates or texts that repeat; free text is no input for it (layout=text=COLUMN reads one as "
+                      "texts)" if texts
                       else "give it columns that differ between rows")
             others = " (and so for the others)" if len(left) > 1 else ""
             raise DataError(f"{self.origin} has no usable column: {left[0].rstrip('.')}{others}; {advice}.")
@@ -166,7 +160,16 @@ def _slim(read: Read) -> Read:
     return read
 
 
-def _values(read: Read) -> np.ndarray:
+def target_labels(table, target: str, origin: str, class_names: Sequence[str] | None = None) -> Labels:
+    """The labels that a column of a pyarrow Table holds; DataError where they are texts that hardly repeat."""
+    read, rows = read_column(target, table[target]), table.num_rows
+    if read.codes is not None and len(read.levels) > max(20, rows / 2):
+        raise DataError(f"The target '{target}' of {origin} holds {len(read.levels)} different texts in {rows} rows: a label needs "
+                        "several rows a class, so name another column.")
+    return encode_labels(column_values(read), target, samples=rows, classes=class_names)
+
+
+def column_values(read: Read) -> np.ndarray:
     """What a column says as labels or groups: words (None = missing), int64, or float64 (NaN = missing)."""
     if read.codes is not None:
         return level_words(read)

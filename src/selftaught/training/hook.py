@@ -37,7 +37,7 @@ def between_epochs(method: Method, clock: Clock, stream: Stream, place: Place) -
                 batch = batch.to(place.device)
                 view = views(batch, batch.draws(stream.seed, stream.name + "/hook"))[0]
                 with torch.no_grad(), place.fabric.autocast():
-                    yield batch.index, kept(view.x.to(dtype), lengths=view.lengths)
+                    yield batch.index, kept(view.x.to(dtype) if view.x.is_floating_point() else view.x, lengths=view.lengths)
         finally:
             kept.train(was)
 

@@ -1,7 +1,7 @@
 """Masks on a backbone's grid of tokens: which of them are hidden, as many for every sample of a step; all samples at once.
 
 A kind of mask is a function that gives every token a score, and the lowest are hidden: their number is exact by construction,
-and the kept places are a rectangle. Another kind (spans, tubes, several blocks) is one more function in `KINDS`.
+and the kept places are a rectangle. Another kind is one more function in `KINDS`.
 """
 
 from __future__ import annotations
@@ -10,17 +10,21 @@ import math
 from collections.abc import Callable, Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..contracts import Batch, Draws, Mask, OptionError, View, nearest
 
 ASPECT = 1.5
 """How much longer than another a side of a block may be drawn, each taken relative to its axis of the grid."""
+POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 
 
 class Masked:
-    """Views of `views`, all but local ones with masks: `View.masks` bool [M, B, N], True = hidden, and `applied["keep"]` int64
-    [M, B, K], the places of the others in rising order, as a backbone's `keep` takes them.
+    """Views of `views`, all but local ones with masks: `View.masks` bool [M, B, N], True = hidden, and in `applied`, as places in
+    rising order, `hidden` int64 [M, B, H] and `keep` int64 [M, B, K], the others (as a backbone's `keep` takes them), or
+    [1, B, K], the context that all masks leave, where the mask asks for one. Where lengths vary `tokens` int64 [B] counts those
+    that lie within each item.
 
     grid: shape of a batch → tokens along each axis, the backbone's. An item that is shorter than the batch hides that part of
     its own tokens, and so much of its padding that K is the same for all; what is kept of the padding the backbone sees by the
@@ -30,27 +34,32 @@ class Masked:
     def __init__(self, views: Callable[[Batch, Draws], list[View]], mask: Mask, grid: Callable[[Sequence[int]], tuple[int, ...]]):
         if mask.kind not in KINDS:
             raise nearest(mask.kind, KINDS, what="kind of mask")
-        if not 0 <= mask.ratio[0] <= mask.ratio[1] < 1 or mask.count < 1:
+        low, high = mask.ratio
+        least, most = mask.context or (1.0, 1.0)
+        if not (0 <= low <= high < 1 and 0 < least <= most <= 1) or mask.count < 1 or mask.size < 1:
             raise OptionError(f"A mask hides a part within 0..1, lowest first and never all, at least once; not {mask}.")
         self.views, self.mask, self.grid = views, mask, grid
         self._tokens: dict[tuple[int, ...], Tensor] = {}
 
     def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        low, high = self.mask.ratio
-        ratio = low + (high - low) * draws.step_uniform("masked part")
-        return [view if view.role == "local" else self._mask(view, ratio, draws.split(f"mask of view {i}"))
+        ratio = _between(self.mask.ratio, draws.step_uniform("masked part"))
+        part = None if self.mask.context is None else _between(self.mask.context, draws.step_uniform("context"))
+        return [view if view.role == "local" else self._mask(view, ratio, part, draws.split(f"mask of view {i}"))
                 for i, view in enumerate(self.views(batch, draws))]
 
-    def _mask(self, view: View, ratio: float, draws: Draws) -> View:
-        grid, lengths = self.grid(view.x.shape), None
+    def _mask(self, view: View, ratio: float, part: float | None, draws: Draws) -> View:
+        grid, lengths, applied = self.grid(view.x.shape), None, dict(view.applied)
         if view.lengths is not None:
-            lengths = self._tokens_of(view.x)[view.lengths]
-        masks = [hidden_tokens(draws.split(f"mask {m}"), grid, ratio, kind=self.mask.kind, lengths=lengths)
-                 for m in range(self.mask.count)]
-        masks = torch.stack(masks)
-        kept = masks.shape[-1] - hidden_count(masks.shape[-1], ratio)
-        keep = masks.to(torch.uint8).argsort(dim=-1, stable=True)[..., :kept]
-        return view.with_(masks=masks, applied={**view.applied, "keep": keep})
+            applied["tokens"] = lengths = self._tokens_of(view.x)[view.lengths]
+        masks = torch.stack([
+            hidden_tokens(draws.split(f"mask {m}"), grid, ratio, kind=self.mask.kind, lengths=lengths, size=self.mask.size)
+            for m in range(self.mask.count)])
+        hidden = hidden_count(masks.shape[-1], ratio)
+        applied["keep"], applied["hidden"] = _split(masks, masks.shape[-1] - hidden)
+        if part is not None:
+            context = context_tokens(draws.split("context"), masks, grid, part, hidden, lengths)
+            applied["keep"] = _split(~context[None], context_count(masks.shape[-1], len(masks), hidden, part))[0]
+        return view.with_(masks=masks, applied=applied)
 
     def _tokens_of(self, x: Tensor) -> Tensor:
         """int64 [T + 1]: how many tokens along the last axis so many steps give."""
@@ -61,28 +70,73 @@ class Masked:
         return self._tokens[shape]
 
 
+def _between(ends: tuple[float, float], u: float) -> float:
+    return ends[0] + (ends[1] - ends[0]) * u
+
+
 def hidden_count(tokens: int, ratio: float) -> int:
     """How many of so many tokens are hidden: all but ⌊(1 − ratio) · tokens⌋, as the codes of MAE and MSN have it, and never all."""
     return min(tokens - math.floor(tokens * (1.0 - ratio) + 1e-6), max(tokens - 1, 0))
 
 
-def hidden_tokens(draws: Draws, grid: tuple[int, ...], ratio: float, *, kind: str = "random", lengths: Tensor | None = None) -> Tensor:
+def hidden_tokens(draws: Draws, grid: tuple[int, ...], ratio: float, *, kind: str = "random", lengths: Tensor | None = None,
+                  size: int = 1) -> Tensor:
     """bool [B, N], N the product of `grid`: True = hidden, `hidden_count(N, ratio)` of them in every row.
 
     lengths: int64 [B], tokens along the last axis that lie within each item; then every item hides its own share of these.
+    size: see Mask.
     """
-    count, tokens = hidden_count(math.prod(grid), ratio), math.prod(grid)
-    places = torch.stack(torch.meshgrid(*(torch.arange(n, device=draws.keys.device) for n in grid), indexing="ij"), -1).view(tokens, -1)
-    extent = torch.tensor(grid, device=draws.keys.device).float().repeat(len(draws), 1)  # [B, axes]
+    count, extent = hidden_count(math.prod(grid), ratio), _extent(draws, grid, lengths)
+    inside = None if lengths is None else _places(grid, extent)[:, -1] < lengths[:, None]  # [B, N]
+    own = None if lengths is None else inside.sum(1, keepdim=True)
+    share = None if lengths is None else (own - (own * (1.0 - ratio) + 1e-6).floor().long()).minimum(own - 1)
+    return _lowest(KINDS[kind](draws, grid, extent, ratio, size), count, inside, share)
+
+
+def context_count(tokens: int, masks: int, hidden: int, part: float) -> int:
+    """How many tokens the context has: `part` of what so many masks leave if no two of them meet, and at least one."""
+    return max(int(part * (tokens - masks * hidden)), 1)
+
+
+def context_tokens(draws: Draws, masks: Tensor, grid: tuple[int, ...], part: float, hidden: int, lengths: Tensor | None) -> Tensor:
+    """bool [B, N]: tokens that none of `masks` [M, B, N] hides, those nearest to a box of `part` of the grid (I-JEPA's context); in every
+    row that part of what the masks, each of `hidden` tokens, would leave if no two of them met, and at least one.
+
+    Where the masks of a small grid leave less than one, it is one that fewest of them hide. Shorter items give their own share."""
+    count, extent = context_count(math.prod(grid), len(masks), hidden, part), _extent(draws, grid, lengths)
+    scores = block_scores(draws, grid, extent, part, 1)
+    scores = scores / (1.0 + scores.amax(1, keepdim=True)) + masks.sum(0)  # [B, N]: below 1 where no mask hides
     if lengths is None:
-        return _ranks(KINDS[kind](draws, places, extent, ratio)) < count
-    extent[:, -1] = lengths.float()
-    inside = places[:, -1] < lengths[:, None]  # [B, N]
+        return _lowest(scores, count, None, None)
+    inside = _places(grid, extent)[:, -1] < lengths[:, None]
     own = inside.sum(1, keepdim=True)
-    ranks = _ranks(KINDS[kind](draws, places, extent, ratio).masked_fill(~inside, torch.inf))  # those outside come last
-    share = own - (own * (1.0 - ratio) + 1e-6).floor().long()
-    share = share.minimum(own - 1).clamp(max=count).maximum(count - (tokens - own))
+    left = own - len(masks) * (masks[0] & inside).sum(1, keepdim=True)
+    return _lowest(scores, count, inside, (part * left).long().clamp(min=1))
+
+
+def _lowest(scores: Tensor, count: int, inside: Tensor | None, share: Tensor | None) -> Tensor:
+    """bool [B, N]: the tokens of the `count` lowest scores [B, N]; or of items with padding the `share` [B, 1] lowest of those that lie
+    `inside` [B, N], and for the rest of the count padding. The share gives way where there is too little padding, or too much."""
+    if inside is None:
+        return _ranks(scores) < count
+    own = inside.sum(1, keepdim=True)
+    ranks = _ranks(scores.masked_fill(~inside, torch.inf))  # those outside come last
+    share = share.clamp(max=count).maximum(count - (scores.shape[1] - own))
     return (ranks < share) | ((ranks >= own) & (ranks < own + count - share))
+
+
+def _extent(draws: Draws, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
+    """float32 [B, axes]: tokens of each item along each axis."""
+    extent = torch.tensor(grid, device=draws.keys.device).float().repeat(len(draws), 1)
+    if lengths is not None:
+        extent[:, -1] = lengths.float()
+    return extent
+
+
+def _split(masks: Tensor, kept: int) -> tuple[Tensor, Tensor]:
+    """Places in rising order that are not hidden [..., kept], and those that are."""
+    order = masks.to(torch.uint8).argsort(dim=-1, stable=True)
+    return order.split([kept, masks.shape[-1] - kept], dim=-1)
 
 
 def _ranks(scores: Tensor) -> Tensor:
@@ -90,13 +144,27 @@ def _ranks(scores: Tensor) -> Tensor:
     return scores.argsort(dim=1, stable=True).argsort(dim=1)
 
 
-def random_scores(draws: Draws, places: Tensor, extent: Tensor, ratio: float) -> Tensor:
-    """Any tokens, independently (MAE, MSN)."""
-    return draws.uniform("tokens", len(places))
+def _places(grid: tuple[int, ...], like: Tensor) -> Tensor:
+    """int64 [N, axes]: coordinates of every token."""
+    return torch.stack(torch.meshgrid(*(torch.arange(n, device=like.device) for n in grid), indexing="ij"), -1).view(-1, len(grid))
 
 
-def block_scores(draws: Draws, places: Tensor, extent: Tensor, ratio: float) -> Tensor:
-    """The tokens of one box within the grid, of random place and aspect (BEiT, I-JEPA): the distance from its centre, in its sides.
+# ---- kinds: (draws, grid, extent [B, axes] of each item in tokens, ratio, size) → scores [B, N], the lowest are hidden ------------
+
+
+def random_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
+    """Any tokens, independently (MAE, MSN), or any cells of `size` tokens a side (SimMIM), of which the last may be cut."""
+    if size == 1:
+        return draws.uniform("tokens", math.prod(grid))
+    cells = [-(-n // size) for n in grid]
+    place = 0
+    for axis, n in zip((_places(grid, extent) // size).T, cells):
+        place = place * n + axis
+    return draws.uniform("tokens", math.prod(cells))[:, place]
+
+
+def block_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
+    """The tokens of one box within the grid, of random place and aspect (I-JEPA): the distance from its centre, in its sides.
 
     A count that is no product of two sides leaves a ragged edge, where the nearest come first.
     """
@@ -105,9 +173,31 @@ def block_scores(draws: Draws, places: Tensor, extent: Tensor, ratio: float) -> 
     sides = extent * ratio ** (1 / axes) * (stretch - stretch.mean(1, keepdim=True)).exp()
     sides = sides.round().minimum(extent).clamp(min=1.0)  # [B, axes]
     centre = sides / 2 + (draws.uniform("place", axes) * (extent - sides + 1)).floor()
-    distance = (places + 0.5 - centre[:, None]).abs() / sides[:, None]  # [B, N, axes]
+    distance = (_places(grid, extent) + 0.5 - centre[:, None]).abs() / sides[:, None]  # [B, N, axes]
     return distance.amax(-1) + 1e-3 * distance.sum(-1)
 
 
-KINDS: dict[str, Callable[[Draws, Tensor, Tensor, float], Tensor]] = {"random": random_scores, "block": block_scores}
-"""Kind → scores [B, N] of the tokens at `places` [N, axes] for items of `extent` [B, axes] tokens, of which `ratio` is hidden."""
+def span_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
+    """Boxes of `size` tokens a side (at most half of an axis) from random starts, one after another until enough is hidden, the last
+    cut; they may overlap (wav2vec 2.0 and data2vec on series, BEiT's blocks). Tokens of the edge are hidden as often as others."""
+    sides = [min(size, max(n // 2, 1)) for n in grid]
+    starts = [n + side - 1 for n, side in zip(grid, sides)]
+    turn = draws.uniform("starts", math.prod(starts)).view(-1, 1, *starts)  # when the box of each start has its turn
+    return -POOLS[len(grid)](-turn, sides, stride=1).flatten(1)
+
+
+def island_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
+    """All but such boxes: what stays lies together, in few places (data2vec 2.0's inverse blocks)."""
+    return -span_scores(draws, grid, extent, ratio, size)
+
+
+def tube_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
+    """Places that are hidden at all steps of the first of three axes, time (VideoMAE), the last of them perhaps cut; of fewer
+    axes none is time, and tokens are hidden at random."""
+    if len(grid) < 3:
+        return random_scores(draws, grid, extent, ratio, size)
+    return random_scores(draws, grid[1:], extent[:, 1:], ratio, size).repeat(1, grid[0])
+
+
+KINDS: dict[str, Callable[[Draws, tuple[int, ...], Tensor, float, int], Tensor]] = {
+    "random": random_scores, "block": block_scores, "span": span_scores, "islands": island_scores, "tube": tube_scores}

@@ -40,6 +40,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "text": {"backbone": "text_transformer", "backbone.width": 32, "backbone.heads": 2, "views.crop": (0.3, 0.6)},
     "audio": {"backbone": "convnet", "backbone.widths": (16, 32)},
 }
+NARROW_HEAD = 128
 NARROW = {"backbone.width": 32, "backbone.depth": 2, "backbone.heads": 2}
 TOKENS: dict[str, dict[str, Any]] = {
     "image": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0), **NARROW},
@@ -74,6 +75,12 @@ def draft(method: type[Method] | str, modality: str, source: Source, **overrides
     plan.stream(source)  # a need that the modality lacks is refused here
     plan.build_method()  # and here what does not suit the data
     return plan
+
+
+def narrow(cls: type[Method]) -> dict[str, Any]:
+    """Options that keep a method's heads narrow, for checks of arithmetic rather than of learning."""
+    known = {**cls.options(), **cls.small}
+    return {f"method.{n}": min(known[n], NARROW_HEAD) for n in ("hidden", "width") if isinstance(known.get(n), int)}
 
 
 def shuffled(views: Callable[[Batch, Draws], list], labels: np.ndarray | None) -> Callable[[Batch, Draws], list]:
@@ -149,11 +156,11 @@ class Check:
 
 
 def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | None = None, learns: bool | str = True,
-                 two_processes: bool = True, steps: int = 200) -> list[Check]:
+                 two_processes: bool = True, steps: int = 200, options: dict[str, Any] | None = None) -> list[Check]:
     """Checks a method on every modality it claims (its `modalities` attribute, else all).
 
-    learns: True (on the first modality that applies), 'every', or False; `steps` is what it gets for that. two_processes: train
-    on two gloo processes as well.
+    learns: True (on the first modality that applies), 'every', or False; `steps` and `options` (dotted keys of a plan) are what it
+    gets for that. two_processes: train on two gloo processes as well.
     Returns all checks; raises AssertionError with a line for each that does not hold.
     """
     cls = find("method", method) if isinstance(method, str) else method
@@ -162,14 +169,14 @@ def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | No
     for modality in modalities or getattr(cls, "modalities", MODALITIES):
         source = source_of(modality, 256)
         try:
-            plan = draft(cls, modality, source)
+            plan = draft(cls, modality, source, **narrow(cls))
         except NotApplicable as reason:
             found.append(Check(cls.name, modality, "applies", None, str(reason)))
             continue
         found += [Check(cls.name, modality, *result) for result in _cell(cls, modality, plan, source, two_processes)]
         if learns == "every" or (learns and not learned):
             learned = True
-            found.append(Check(cls.name, modality, *_learns(cls, modality, steps=steps)))
+            found.append(Check(cls.name, modality, *_learns(cls, modality, steps=steps, **(options or {}))))
     failed = [f"{c.method} on {c.modality}: {c.name}: {c.seen}" for c in found if c.holds is False]
     if failed:
         raise AssertionError("\n".join(failed))
@@ -263,7 +270,7 @@ def _two_processes(cls: type[Method], modality: str, source: Source) -> tuple[st
 def _train_double(cls: type[Method], modality: str, devices: int) -> dict[str, torch.Tensor]:
     """State after three steps in float64 without dropout."""
     source = source_of(modality, 256)
-    plan = draft(cls, modality, source)
+    plan = draft(cls, modality, source, **narrow(cls))
     stream, method = plan.stream(source), plan.build_method()
     for module in method.modules():
         if isinstance(module, torch.nn.Dropout):
@@ -273,11 +280,11 @@ def _train_double(cls: type[Method], modality: str, devices: int) -> dict[str, t
     return {k: v.detach().clone() for k, v in method.state_dict().items()}
 
 
-def _learns(cls: type[Method], modality: str, *, steps: int = 200, margin: float = 0.05) -> tuple[str, bool, str]:
+def _learns(cls: type[Method], modality: str, *, steps: int = 200, margin: float = 0.05, **options: Any) -> tuple[str, bool, str]:
     """Beats its random initialisation and the same run with pairs or targets shuffled anew every step, in k-NN accuracy; where a
     method sees items clean and alone there is nothing to shuffle."""
     reference, test = source_of(modality, 768), source_of(modality, 384, seed=1)
-    plan = draft(cls, modality, reference, steps=steps, lr=8e-3)
+    plan = draft(cls, modality, reference, steps=steps, lr=8e-3, **options)
     start = score(plan, plan.build_method(), reference, test, estimate=True)
     trained = score(plan, train(plan, reference)[0], reference, test)
     if isinstance(plan.need, Clean):

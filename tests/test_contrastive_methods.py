@@ -5,11 +5,12 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tiny_network import TinyNet
 from torch import nn
 from torch.autograd import gradcheck
 
 from selftaught import objectives as ob
-from selftaught.contracts import Batch, Clock, Facts, Features, OptionError, Pair, Patches, Terms, View, find
+from selftaught.contracts import Batch, Clock, Facts, OptionError, Pair, Patches, Terms, View, find
 from selftaught.methods.moco import in_groups
 from selftaught.networks import BatchNorm, Embedder, convert_batch_norm
 from selftaught.testing import check_method
@@ -27,20 +28,6 @@ TINY = {
     "look": {"width": 6, "hidden": 8, "queue": 24, "neighbours": 5},
     "opera": {"width": 6, "hidden": 8},
 }
-
-
-class TinyNet(nn.Module):
-    """[B, 1, S] series of any length → 5 features."""
-
-    width = 5
-
-    def __init__(self):
-        super().__init__()
-        self.convolution, self.norm = nn.Conv1d(1, 5, 3, padding=1), BatchNorm(5)
-        self.out = nn.Linear(5, 5)
-
-    def forward(self, x, *, lengths=None, keep=None, layers=()):
-        return Features(self.out(torch.tanh(self.norm(self.convolution(x))).amax(2)))
 
 
 def build(name, dtype=torch.float64, **options):

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import nn
+from tiny_network import TinyNet
 
-from selftaught.contracts import Batch, Clock, Facts, Features, MultiCrop, Pair, Terms, Training, View, find, names
+from selftaught.contracts import Batch, Clock, Facts, MultiCrop, Pair, Terms, Training, View, find, names
 from selftaught.methods import BYOL, DIET, DINO, Method, SimCLR, Supervised, SwAV, VICReg
-from selftaught.networks import BatchNorm, Teacher, convert_batch_norm
+from selftaught.networks import Teacher, convert_batch_norm
 
 N, CLASSES = 12, 3
 torch.set_num_threads(1)
@@ -22,20 +22,6 @@ TINY = {
     "diet": {},
     "supervised": {},
 }
-
-
-class TinyNet(nn.Module):
-    """[B, 1, S] series of any length → 5 features."""
-
-    width = 5
-
-    def __init__(self):
-        super().__init__()
-        self.convolution, self.norm = nn.Conv1d(1, 5, 3, padding=1), BatchNorm(5)
-        self.out = nn.Linear(5, 5)
-
-    def forward(self, x, *, lengths=None, keep=None, layers=()):
-        return Features(self.out(torch.tanh(self.norm(self.convolution(x))).amax(2)))
 
 
 def facts(classes=CLASSES):

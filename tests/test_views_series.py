@@ -10,11 +10,12 @@ from selftaught.views.series import (
     SeriesSide,
     SeriesSpec,
     SeriesViews,
+    cropped,
     masked_window,
     permuted_steps,
     removed_frequencies,
     resample,
-    time_map,
+    view_time,
     warped_time,
     white_noise,
     without_frequencies,
@@ -81,7 +82,20 @@ def test_padding_stays_exactly_zero_and_what_lies_in_it_is_never_read(steps):
     assert torch.equal(clean.x, dirty.x)
     past = torch.arange(steps) >= clean.lengths[:, None, None]
     assert past.any() and not clean.x[past.expand_as(clean.x)].any()
-    assert ((clean.lengths - lengths * steps / 40).abs() < 4).all() and clean.lengths.min() >= 4
+    shown = (clean.positions[:, 1] - clean.positions[:, 0]) * lengths
+    assert (clean.lengths >= shown * steps / 40 - 1e-3).all() and clean.lengths.min() >= 4
+    assert (clean.lengths <= (lengths * steps / 40).ceil().clamp(min=4)).all()
+
+
+def test_the_length_of_a_crop_does_not_tell_its_item_where_lengths_vary():
+    lengths = torch.tensor([30, 40]).repeat(2000)
+    make = maker(SeriesSpec(crop_p=1.0, crop=(0.5, 0.5)), 40)
+    found = make(batch(noise(4000), lengths), draws(4000))[0].lengths
+    for of in (30, 40):  # from the crop's own length to the item's, evenly
+        own = found[lengths == of].float()
+        assert own.min() <= of / 2 + 1 and own.max() >= of - 1 and abs(own.mean() - 0.75 * of) < 1
+    equal = make(batch(noise(50)), draws(50))[0]
+    assert equal.lengths is None and equal.x[..., -1].any()
 
 
 def test_each_sample_view_and_epoch_has_a_draw_of_its_own():
@@ -159,11 +173,14 @@ def test_crop_warp_and_permutation_compose_into_one_map():
     lengths = torch.full((5,), 32)
     spec = SeriesSpec(crop_p=1.0, warp_p=1.0, permute_p=1.0)
     applied = {}
-    place, positions = time_map(spec, draws(5), lengths, lengths, lengths, 32, applied)
-    u = (applied["permutation"] + 0.5) / 32
-    start, end = positions[:, :1], positions[:, 1:]
-    expected = (start + (end - start) * warped_time(u, applied["warp"])) * 32 - 0.5
-    torch.testing.assert_close(place, expected, rtol=0, atol=1e-4)
+    make = maker(spec, 32, channels=1)
+    view = make(batch(torch.arange(32.0).expand(5, 1, 32)), draws(5))[0]  # shows where it reads
+    own = draws(5).split("view 0")
+    start, width = cropped(spec, own, lengths, lengths)
+    time = view_time(spec, own, lengths, 32, applied)
+    torch.testing.assert_close(time, 32 * warped_time((applied["permutation"] + 0.5) / 32, applied["warp"]), rtol=0, atol=1e-4)
+    expected = (start[:, None] + time * width[:, None] / 32 - 0.5).clamp(0, 31)
+    torch.testing.assert_close(view.x[:, 0], expected, rtol=0, atol=1e-4)
 
 
 def test_longer_items_show_windows_random_in_training_and_the_middle_when_clean():

@@ -30,6 +30,7 @@ from .contracts import (
     nearest,
     parse,
     split_dotted,
+    training_with,
 )
 from .methods import Method
 from .modalities import Preprocessing, find_modality
@@ -153,18 +154,6 @@ def _shown(value: Any) -> str:
 def _json(value: Any) -> Any:
     return value if isinstance(value, (int, float, str, bool, type(None), list, dict)) else \
         list(value) if isinstance(value, tuple) else repr(value)
-
-
-def training_with(defaults: Training, wanted: dict[str, Any]) -> Training:
-    """`defaults` with some fields replaced; unknown names and values of the wrong kind are OptionErrors."""
-    known = {f.name: getattr(defaults, f.name) for f in fields(Training)}
-    for name in wanted:
-        if name not in known:
-            raise nearest(name, known, what="training option")
-    typed = {n: v if isinstance(known[n], Schedule) or isinstance(v, (Schedule, dict)) else fit_type(f"training.{n}", v, known[n])
-             for n, v in wanted.items()}
-    return replace(defaults, **{n: float(v) if isinstance(known[n], Schedule) and isinstance(v, (int, str)) else v
-                                for n, v in typed.items()})
 
 
 def make_plan(source: Source, overrides: dict[str, Any], *, preprocessing: Preprocessing | None = None) -> Plan:

@@ -10,12 +10,12 @@ from .options import fit_type, parse, split_dotted
 from .registry import REGISTRY, find, names, register
 from .schedules import Clock, Constant, Cosine, Infinite, Linear, Schedule, WarmupCosine, value_at
 from .source import Source
-from .training import Group, Terms, Training
+from .training import Group, Terms, Training, training_with
 
 __all__ = [
     "BadItem", "Batch", "Clean", "Clock", "Collapsed", "Column", "Constant", "Cosine", "DataError", "Draws", "FREE",
     "Facts", "Features", "GROUPS", "Group", "Infinite", "KEYS", "Linear", "Mask", "MultiCrop", "Need", "NonFinite",
     "NotApplicable", "OptionError", "Pair", "Patches", "REGISTRY", "Schedule", "SelftaughtError", "Single", "Source",
     "TRANSFORM_WIDTH", "Terms", "Training", "Transformed", "View", "WarmupCosine", "epoch_order", "find", "fit_type",
-    "hash_key", "names", "nearest", "parse", "register", "replacement", "split_dotted", "value_at",
+    "hash_key", "names", "nearest", "parse", "register", "replacement", "split_dotted", "training_with", "value_at",
 ]

@@ -1,10 +1,12 @@
-"""How a method wants to be trained: optimiser, rates, schedules, parameter groups. Data only; the engine acts on it."""
+"""How a method wants to be trained: optimiser, rates, schedules, parameter groups. The engine acts on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, fields, replace
+from typing import TYPE_CHECKING, Any
 
+from .errors import nearest
+from .options import fit_type
 from .schedules import Schedule
 
 if TYPE_CHECKING:
@@ -65,3 +67,15 @@ class Terms:
     def __init__(self, total: Tensor, **named: Tensor):
         self.total = total
         self.named = {k: v.detach() for k, v in named.items()}
+
+
+def training_with(defaults: Training, wanted: dict[str, Any]) -> Training:
+    """`defaults` with some fields replaced; unknown names and values of the wrong kind are OptionErrors."""
+    known = {f.name: getattr(defaults, f.name) for f in fields(Training)}
+    for name in wanted:
+        if name not in known:
+            raise nearest(name, known, what="training option")
+    typed = {n: v if isinstance(known[n], Schedule) or isinstance(v, (Schedule, dict)) else fit_type(f"training.{n}", v, known[n])
+             for n, v in wanted.items()}
+    return replace(defaults, **{n: float(v) if isinstance(known[n], Schedule) and isinstance(v, (int, str)) else v
+                                for n, v in typed.items()})

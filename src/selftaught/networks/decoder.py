@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..contracts import Features, View
-from .transformer import Block
+from .transformer import Block, initialise
 from .vit import Positions
 
 
@@ -69,10 +69,7 @@ class Decoder(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.normal_(self.mask_token, std=0.02)
-        for part in self.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.trunc_normal_(part.weight, std=0.02)
-                nn.init.zeros_(part.bias)
+        initialise(self)
 
     def forward(self, features: Features, view: View, grid: tuple[int, ...]) -> Tensor:
         keep, hidden = view.applied["keep"].flatten(0, 1), view.applied["hidden"].flatten(0, 1)

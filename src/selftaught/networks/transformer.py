@@ -34,7 +34,7 @@ class Transformer(nn.Module):
     """A cls token before the tokens, `depth` blocks, a last LayerNorm.
 
     (tokens [B, N, D], valid bool [B, N] or None, layers) → (cls [B, D], tokens [B, N, D], [outputs of blocks [B, N, D]]).
-    Weights: normal of deviation .02, truncated; biases zero. Tokens that are not valid are seen by none and come out as zero.
+    Weights as by `initialise`. Tokens that are not valid are seen by none and come out as zero.
     """
 
     def __init__(self, width: int, depth: int, heads: int, ratio: float):
@@ -45,10 +45,7 @@ class Transformer(nn.Module):
         self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.trunc_normal_(self.cls, std=0.02)
-        for part in self.modules():
-            if isinstance(part, nn.Linear):
-                nn.init.trunc_normal_(part.weight, std=0.02)
-                nn.init.zeros_(part.bias)
+        initialise(self)
 
     def forward(self, tokens: Tensor, valid: Tensor | None, layers: Sequence[int]
                 ) -> tuple[Tensor, Tensor, list[Tensor] | None]:
@@ -69,6 +66,14 @@ class Transformer(nn.Module):
             if not -depth <= number < depth:
                 raise OptionError(f"There is no layer {number}: the network has {depth} blocks, numbered from 0.")
         return [number % depth for number in layers]
+
+
+def initialise(network: nn.Module) -> None:
+    """Weights of its linear maps: normal of deviation .02, truncated; biases zero."""
+    for part in network.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.trunc_normal_(part.weight, std=0.02)
+            nn.init.zeros_(part.bias)
 
 
 def hide(tokens: Tensor, valid: Tensor | None) -> Tensor:

@@ -9,28 +9,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contracts import TRANSFORM_WIDTH, Batch, Draws, Patches, Transformed, View
+from ..contracts import TRANSFORM_WIDTH, Batch, Draws, Patches, View
 from .audio import AudioSide, AudioSpec, AudioViews
 from .logmel import LogMel
 from .series import resample
 from .series_transforms import aperture, turned
+from .told_apart import ToldApart
 
 LEAST_PATCH = 8  # frames, or bands
 
 
-class TransformedAudio:
-    """Maker for `Transformed('turn')`: one view of `views` as it is, backward, upside down in frequency, and both; classes 0 to 3."""
+class TransformedAudio(ToldApart):
+    """turn: as it is, backward, upside down in frequency, and both; classes 0 to 3."""
 
-    def __init__(self, views: AudioViews, need: Transformed):
-        self.views, self.need = views, need
-
-    def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        view, draws = self.views(batch, draws)[0], draws.split("transformed")
-        if self.need.every:
-            numbers = [torch.full_like(draws.keys, k) for k in range(self.need.classes)]
-        else:
-            numbers = [draws.integers("class", self.need.classes)]
-        return [view.with_(x=flipped(view.x, view.lengths, n), applied=view.applied | {"class": n}) for n in numbers]
+    def changed(self, view: View, number: Tensor, draws: Draws) -> Tensor:
+        return flipped(view.x, view.lengths, number)
 
 
 def flipped(x: Tensor, lengths: Tensor | None, number: Tensor) -> Tensor:

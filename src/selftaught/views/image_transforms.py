@@ -12,9 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contracts import TRANSFORM_WIDTH, Batch, Draws, Patches, Transformed, View
+from ..contracts import TRANSFORM_WIDTH, Batch, Draws, Patches, View
 from . import colour, geometry
 from .image import ImageSpec, ImageViews
+from .told_apart import ToldApart
 
 LEAST_PATCH = 8  # pixels: a network of three halvings still sees one place
 APERTURE = (0.5, 1.0)  # part of a patch's side that stays visible
@@ -23,27 +24,13 @@ APERTURE = (0.5, 1.0)  # part of a patch's side that stays visible
 # ---- transformations to be told apart ------------------------------------------------------------------------------------
 
 
-class TransformedImages:
-    """Maker for `Transformed`: one view of `views` (the first), transformed in every way or in one drawn a sample.
-
-    turn: np.rot90's quarter turns, counterclockwise. channels: the six orders of itertools.permutations. patch_turn: a square of
+class TransformedImages(ToldApart):
+    """turn: np.rot90's quarter turns, counterclockwise. channels: the six orders of itertools.permutations. patch_turn: a square of
     a sixteenth to half of the side, anywhere (LoRot-I; Moon et al., 2022). quadrant_turn: a quadrant in reading order (LoRot-E).
     """
 
-    def __init__(self, views: ImageViews, need: Transformed):
-        self.views, self.need = views, need
-
-    @torch.no_grad()
-    def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        view, draws = self.views(batch, draws)[0], draws.split("transformed")
-        if self.need.every:
-            numbers = [torch.full_like(draws.keys, k) for k in range(self.need.classes)]
-        else:
-            numbers = [draws.integers("class", self.need.classes)]
-        return [view.with_(x=self._transformed(view.x, n, draws), applied=view.applied | {"class": n}) for n in numbers]
-
-    def _transformed(self, x: Tensor, number: Tensor, draws: Draws) -> Tensor:
-        side, zero = x.shape[-1], torch.zeros_like(number)
+    def changed(self, view: View, number: Tensor, draws: Draws) -> Tensor:
+        x, side, zero = view.x, view.x.shape[-1], torch.zeros_like(number)
         if self.need.kind == "channels":
             return x.gather(1, channel_orders(x.device)[number][:, :, None, None].expand_as(x))
         if self.need.kind == "turn":

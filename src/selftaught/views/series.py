@@ -22,7 +22,7 @@ KNOTS = 5  # of the random curves of time and magnitude warping
 class SeriesSpec:
     """What is done to a series of standardised values; `*_p` is the probability a sample, everything is off by default.
 
-    crop: fraction of the item that is kept, uniform in the range, resampled to the item's own length (small_crop: the same for
+    crop: fraction of the item that is kept, uniform in the range, resampled to fill the view (small_crop: the same for
     local views). warp: standard deviation of the log speed at five knots. segments: most pieces that are permuted. frequency:
     fraction of the frequencies removed, uniform in the range, the mean never. scale: standard deviation of a factor a channel
     around 1. magnitude: the same, as a smooth curve over time. jitter: standard deviation of the noise added to every value.
@@ -82,7 +82,9 @@ class SeriesViews:
 
     batch.x: float [B, C, canvas], NaN or infinite = missing, lengths int64 [B] where they vary. mean, std: a number a channel.
     window: steps that the network sees of an item; a longer item shows a window of them, at random, in the middle where the
-    spec has no randomness. A view's x is float32 [B, C, steps], missing values at the mean (0), exactly 0 past its length.
+    spec has no randomness. A view's x is float32 [B, C, steps], missing values at the mean (0), exactly 0 past its length. A crop
+    fills the view where lengths are equal. Where they vary it gets a length anywhere between its own and its item's, drawn a view:
+    were it always its item's, the length would tell which views belong together.
     """
 
     def __init__(self, sides: Sequence[SeriesSide], mean: Sequence[float], std: Sequence[float], window: int):
@@ -109,10 +111,11 @@ class SeriesViews:
         spec, applied = side.spec, {}
         given = torch.full_like(draws.keys, x.shape[-1]) if lengths is None else lengths
         seen = given.clamp(max=self.window)  # steps of the item that an uncropped view shows
-        length = seen
-        if side.steps != self.window:
-            length = (seen * side.steps / self.window).ceil().long().clamp(min=min(4, side.steps))
-        place, positions = time_map(spec, draws, given, seen, length, side.steps, applied)
+        start, width = cropped(spec, draws, given, seen)
+        shown = seen.float() if lengths is None else width + (seen - width) * draws.uniform("stretch")
+        length = (shown * side.steps / self.window).ceil().long().maximum(seen.clamp(max=min(4, side.steps)))
+        positions = torch.stack([start, start + width], 1) / given[:, None]
+        place = start[:, None] + view_time(spec, draws, length, side.steps, applied) * (width / length)[:, None] - 0.5
         past = None if lengths is None else ~inside(length, side.steps)
         if spec.moves or not x.shape[-1] == self.window == side.steps:
             x = resample(x, place, given)
@@ -127,14 +130,22 @@ def inside(lengths: Tensor, steps: int) -> Tensor:
     return (torch.arange(steps, device=lengths.device) < lengths[:, None])[:, None]
 
 
-def time_map(spec: SeriesSpec, draws: Draws, given: Tensor, seen: Tensor, length: Tensor, steps: int, applied: dict[str, Tensor]
-             ) -> tuple[Tensor, Tensor]:
-    """Where each output step reads: crop ∘ warp ∘ permutation.
+def cropped(spec: SeriesSpec, draws: Draws, given: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """float32 [B] each, in steps of the item: where the part that a view shows begins, and how long it is. given, seen: int64 [B],
+    steps that the item has, and that an uncropped view shows of it."""
+    width, start = seen.float(), (given - seen).float()
+    start = (draws.uniform("start") * (start + 1)).floor().minimum(start) if spec.random else (start / 2).floor()
+    if spec.crop_p:
+        happens = draws.happens("crop?", spec.crop_p)
+        kept = torch.where(happens, draws.uniform("crop", low=spec.crop[0], high=spec.crop[1]) * width, width)
+        start = torch.where(happens, draws.uniform("crop start") * (given - kept), start)
+        width = kept
+    return start, width
 
-    given, seen, length: int64 [B], steps that the item has, that an uncropped view shows of it, that the view has. Returns
-    place float32 [B, steps] in input steps and positions [B, 2], start and end as fractions of the item.
-    """
-    step = torch.arange(steps, device=given.device).expand(len(given), steps)
+
+def view_time(spec: SeriesSpec, draws: Draws, length: Tensor, steps: int, applied: dict[str, Tensor]) -> Tensor:
+    """float32 [B, steps]: when, in steps of a view of `length` (int64 [B]), each of its steps reads: warp ∘ permutation."""
+    step = torch.arange(steps, device=length.device).expand(len(length), steps)
     if spec.permute_p:
         step = permuted_steps(draws.split("permute"), length, steps, probability=spec.permute_p, most=spec.segments)
         applied["permutation"] = step
@@ -145,16 +156,7 @@ def time_map(spec: SeriesSpec, draws: Draws, given: Tensor, seen: Tensor, length
         warped = warped_time((time / length[:, None]).clamp(max=1.0), speed) * length[:, None]
         time = torch.where(happens[:, None], warped, time)
         applied["warp"] = speed * happens[:, None]
-    width = seen.float()
-    start = (given - seen).float()
-    start = (draws.uniform("start") * (start + 1)).floor().minimum(start) if spec.random else (start / 2).floor()
-    if spec.crop_p:
-        happens = draws.happens("crop?", spec.crop_p)
-        kept = torch.where(happens, draws.uniform("crop", low=spec.crop[0], high=spec.crop[1]) * width, width)
-        start = torch.where(happens, draws.uniform("crop start") * (given - kept), start)
-        width = kept
-    positions = torch.stack([start, start + width], 1) / given[:, None]
-    return start[:, None] + time * (width / length)[:, None] - 0.5, positions
+    return time
 
 
 def permuted_steps(draws: Draws, length: Tensor, steps: int, *, probability: float, most: int) -> Tensor:

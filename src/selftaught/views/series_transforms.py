@@ -9,26 +9,19 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contracts import TRANSFORM_WIDTH, Batch, Draws, Patches, Transformed, View
+from ..contracts import TRANSFORM_WIDTH, Batch, Draws, Patches, View
 from .series import SeriesSide, SeriesSpec, SeriesViews, change_values, inside, resample
+from .told_apart import ToldApart
 
 LEAST_SEGMENT = 8  # steps
 APERTURE = (0.5, 1.0)  # part of a segment that stays visible
 
 
-class TransformedSeries:
-    """Maker for `Transformed('turn')`: one view of `views` (the first) forward, backward, negated, and both; classes 0 to 3."""
+class TransformedSeries(ToldApart):
+    """turn: forward, backward, negated, and both; classes 0 to 3."""
 
-    def __init__(self, views: SeriesViews, need: Transformed):
-        self.views, self.need = views, need
-
-    def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        view, draws = self.views(batch, draws)[0], draws.split("transformed")
-        if self.need.every:
-            numbers = [torch.full_like(draws.keys, k) for k in range(self.need.classes)]
-        else:
-            numbers = [draws.integers("class", self.need.classes)]
-        return [view.with_(x=turned(view.x, view.lengths, n), applied=view.applied | {"class": n}) for n in numbers]
+    def changed(self, view: View, number: Tensor, draws: Draws) -> Tensor:
+        return turned(view.x, view.lengths, number)
 
 
 def turned(x: Tensor, lengths: Tensor | None, number: Tensor) -> Tensor:

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contracts import TRANSFORM_WIDTH, Batch, Draws, OptionError, Patches, Transformed, View
+from ..contracts import TRANSFORM_WIDTH, Batch, Draws, OptionError, Patches, View
+from .told_apart import ToldApart
 
 LEAST = 4  # tokens of a span
 APERTURE = (0.5, 1.0)  # part of a segment that stays to be seen
@@ -131,17 +132,11 @@ def turned(x: Tensor, length: Tensor, number: Tensor) -> Tensor:
     return x.gather(1, torch.where((number[:, None] % 2 == 1) & (step < last), swapped, place))
 
 
-class TransformedTexts:
-    """Maker for `Transformed('turn')`: the first view of `views` in four orders, see `turned`."""
+class TransformedTexts(ToldApart):
+    """turn: four orders, see `turned`."""
 
-    def __init__(self, views: TextViews, need: Transformed):
-        self.views, self.need = views, need
-
-    def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        view, draws = self.views(batch, draws)[0], draws.split("transformed")
-        numbers = [torch.full_like(draws.keys, k) for k in range(self.need.classes)]
-        numbers = numbers if self.need.every else [draws.integers("class", self.need.classes)]
-        return [view.with_(x=turned(view.x, view.lengths, n), applied=view.applied | {"class": n}) for n in numbers]
+    def changed(self, view: View, number: Tensor, draws: Draws) -> Tensor:
+        return turned(view.x, view.lengths, number)
 
 
 class PatchTexts(TextViews):

@@ -40,8 +40,8 @@ class Arm:
     """One kind of run, the same for every seed.
 
     method: a registered name; None = the untrained network. data: key of `proof_data`. options: overrides for `pretrain`,
-    dotted ones too. role: subject, baseline, ablation (the subject without its idea) or control. seconds: what one run may take
-    on two cores. measures: functions `(Trained) -> {metric: value}` beyond knn, linear, rankme, spread, loss and seconds; they
+    dotted ones too. role: subject, baseline, ablation (the subject without its idea) or control. seconds: of processor time that one
+    run may take. measures: functions `(Trained) -> {metric: value}` beyond knn, linear, rankme, spread, loss and seconds; they
     must be self-contained, as their source is part of the cache key. also: keys of further data that they read.
     """
 
@@ -243,9 +243,9 @@ def run_proof(proof: Proof, *, seeds: Iterable[int] | None = None, runner: Calla
         for arm in proof.arms:
             path = cache_dir() / f"{arm_key(proof, arm, seed, fingerprint=fingerprint, code=code)}.json"
             if not (known := path.is_file()):
-                began = time.perf_counter()
+                began = time.process_time()
                 metrics = dict(runner(arm, seed))
-                metrics.setdefault("seconds", round(time.perf_counter() - began, 3))
+                metrics.setdefault("seconds", round(time.process_time() - began, 3))
                 write_json(path, {"proof": proof.id, "arm": arm.name, "seed": seed, "code": code, "metrics": metrics})
             metrics = raw[arm.name][str(seed)] = json.loads(path.read_text(encoding="utf-8"))["metrics"]
             if say:

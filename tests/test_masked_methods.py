@@ -152,7 +152,8 @@ def _attended(block, x):
 
 
 def test_jepa_predicts_each_block_from_one_context():
-    method, view, batch = one_step("jepa", "image", **{"backbone.patch": 2})
+    blocks = {"method.masks": 4, "method.masked": (0.15, 0.2), "method.norm": "layer"}
+    method, view, batch = one_step("jepa", "image", **{"backbone.patch": 2}, **blocks)
     keep, hidden = view.applied["keep"], view.applied["hidden"]
     assert view.masks.shape[0] == 4 and keep.shape[0] == 1 and hidden.shape == (4, 8, int(view.masks[0, 0].sum()))
     assert not view.masks.any(0).gather(1, keep[0]).any()  # no target is in the context

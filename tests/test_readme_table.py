@@ -5,18 +5,19 @@ from pathlib import Path
 
 from selftaught import methods  # noqa: F401  (enters the methods in the registry)
 from selftaught.contracts import NotApplicable, find, names
-from selftaught.testing import MODALITIES, draft, source_of
+from selftaught.testing import EXTRA, MODALITIES, draft, source_of
 
 README = Path(__file__).parent.parent / "README.md"
+COLUMNS = (*MODALITIES, *EXTRA)
 PLACE = re.compile(r"(<!-- generated: methods -->\n).*?(<!-- end -->)", re.S)
 
 
 def table() -> str:
-    sources, reasons = {modality: source_of(modality, 64) for modality in MODALITIES}, []
-    lines = ["| method | " + " | ".join(MODALITIES) + " | what it is |", "|---|" + "---|" * (len(MODALITIES) + 1)]
+    sources, reasons = {modality: source_of(modality, 64) for modality in COLUMNS}, []
+    lines = ["| method | " + " | ".join(COLUMNS) + " | what it is |", "|---|" + "---|" * (len(COLUMNS) + 1)]
     for name in (n for n in names("method") if find("method", n).__module__.startswith("selftaught.methods")):
         cells = []
-        for modality in MODALITIES:
+        for modality in COLUMNS:
             reason = why_not(find("method", name), modality, sources[modality])
             if reason and reason not in reasons:
                 reasons.append(reason)

@@ -20,7 +20,9 @@ RunPath = Annotated[str, typer.Argument(help="A run folder, or an encoder folder
 Target = Annotated[str | None, typer.Option(help="Column that holds the labels [none].", show_default=False)]
 GroupName = Annotated[str | None, typer.Option("--group", help="Column whose items splits must keep together [none].",
                                                show_default=False)]
-Layout = Annotated[str | None, typer.Option(help="Order of an array's axes: NCHW, NHWC, NCT or NTC [inferred].", show_default=False)]
+Layout = Annotated[str | None, typer.Option(help="Order of an array's axes, such as NCHW, NCT or NTHWC [inferred].", show_default=False)]
+Modality = Annotated[str | None, typer.Option(help="Kind of data where files or arrays do not say: image, series, table, audio, text, "
+                                                   "video, volume or points [inferred].", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 
@@ -79,14 +81,14 @@ def pretrain(
     out: Annotated[str | None, typer.Option(help="Run folder [runs/NAME-N].", show_default=False)] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out where it stands.")] = False,
     init: Annotated[str | None, typer.Option(help="Run folder whose weights to start from [none].", show_default=False)] = None,
-    target: Target = None, group: GroupName = None, layout: Layout = None,
+    target: Target = None, group: GroupName = None, layout: Layout = None, modality: Modality = None,
     quiet: Annotated[bool, typer.Option("--quiet", help="Print neither the plan nor progress.")] = False,
 ) -> None:
     """Learn an encoder from data without labels. Decides everything itself, says so, and can be told otherwise."""
     from .stages import pretrain as run_pretrain
 
-    run = run_pretrain(data, out=out, resume=resume, init=init, target=target, group=group, layout=layout, progress=not quiet,
-                       say=(lambda line: None) if quiet else _say, **_overrides(settings or []))
+    run = run_pretrain(data, out=out, resume=resume, init=init, target=target, group=group, layout=layout, modality=modality,
+                       progress=not quiet, say=(lambda line: None) if quiet else _say, **_overrides(settings or []))
     if run.leads and not quiet:
         summary = run.summary
         counted = f", {summary['bad_items']} bad items (see quarantine.jsonl)" if summary["bad_items"] else ""
@@ -133,13 +135,13 @@ def compare_methods(
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of every method [epochs].", show_default=False)] = None,
     epochs: Annotated[float, typer.Option(help="Passes of every method over the data.")] = 10,
     seeds: Annotated[int, typer.Option(help="Runs a method; from 2 on intervals are over seeds.")] = 1,
-    target: Target = None, group: GroupName = None, layout: Layout = None, as_json: Json = False,
+    target: Target = None, group: GroupName = None, layout: Layout = None, modality: Modality = None, as_json: Json = False,
 ) -> None:
     """Train methods with one encoder and budget; table their probes beside random initialisation and raw input."""
     from .protocols import compare_methods as run_comparison
 
     table = run_comparison(data, test, methods=methods.split(",") if methods else None, by=by, seeds=seeds, target=target, group=group,
-                           layout=layout, say=lambda line: print(line, file=sys.stderr, flush=True),
+                           layout=layout, modality=modality, say=lambda line: print(line, file=sys.stderr, flush=True),
                            **{**({"epochs": epochs} if steps is None else {"steps": steps}), **_overrides(settings or [])})
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 

@@ -124,14 +124,15 @@ def default_folder(data: Any) -> Path:
 
 
 def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, resume: bool = False, target: str | None = None,
-             group: str | None = None, layout: str | None = None, init: Any = None, progress: bool = True,
-             say: Callable[[str], None] | None = None, **overrides: Any) -> Run:
+             group: str | None = None, layout: str | None = None, modality: str | None = None, init: Any = None,
+             progress: bool = True, say: Callable[[str], None] | None = None, **overrides: Any) -> Run:
     """Learns an encoder from data without labels, and leaves a run folder.
 
     data: whatever `open_source` takes (a path, arrays, a table, …). method: a name, a Method class, or None to let the plan
     choose. out: the run folder (default: `runs/NAME-N`). resume: continue the run in `out` if there is one. target, group,
-    layout: name columns and axes. init: a run folder or Run whose weights to start from. overrides: any key of the plan
-    (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`). say: called with every line of the plan.
+    layout, modality: name columns, axes and the kind of data, where it does not say so. init: a run folder or Run whose weights
+    to start from. overrides: any key of the plan (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`). say: called
+    with every line of the plan.
     Raises SelftaughtError subclasses, each one sentence.
     """
     if method is not None:
@@ -139,7 +140,7 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
     folder = RunFolder(out if out is not None else default_folder(data))
     place = _several(overrides)
     leads = place is None or place.leads
-    source = open_source(data, target=target, group=group, layout=layout)
+    source = open_source(data, target=target, group=group, layout=layout, modality=modality)
     if leads:
         folder.open(resume=resume)
     try:

@@ -31,7 +31,7 @@ from .training import Outcome, RunFolder, Settings, fit, write_text
 from .training.gloo import GlooPair
 
 MODALITIES = ("image", "series", "table")
-EXTRA = ("audio", "text")
+EXTRA = ("audio", "text", "points", "video", "volume")
 """Modalities that `make conformance` covers as well, and `make test` for a few methods: nothing in a method knows of them."""
 BACKBONES: dict[str, dict[str, Any]] = {
     "image": {"backbone": "convnet", "backbone.widths": (16, 32), "views.scale": (0.6, 1.0)},
@@ -39,6 +39,9 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "table": {"backbone": "mlp"},
     "text": {"backbone": "text_transformer", "backbone.width": 32, "backbone.heads": 2, "views.crop": (0.3, 0.6)},
     "audio": {"backbone": "convnet", "backbone.widths": (16, 32)},
+    "points": {"backbone": "pointnet"},
+    "video": {"backbone": "convnet", "backbone.widths": (16, 32), "views.scale": (0.6, 1.0)},
+    "volume": {"backbone": "convnet", "backbone.widths": (16, 32), "views.scale": (0.6, 1.0)},
 }
 NARROW_HEAD = 128
 NARROW = {"backbone.width": 32, "backbone.depth": 2, "backbone.heads": 2}
@@ -48,6 +51,9 @@ TOKENS: dict[str, dict[str, Any]] = {
     "table": {"backbone": "table_transformer", **NARROW},
     "text": {"backbone": "text_transformer", "views.crop": (0.3, 0.6), **NARROW},
     "audio": {"backbone": "vit_tiny", "backbone.patch": 16, **NARROW},
+    "points": {"backbone": "point_transformer", **NARROW},
+    "video": {"backbone": "vit_tiny", "backbone.patch": (2, 4, 4), "views.scale": (0.6, 1.0), **NARROW},
+    "volume": {"backbone": "vit_tiny", "backbone.patch": 4, "views.scale": (0.6, 1.0), **NARROW},
 }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 
 KEYS: dict[str, tuple[Any, str]] = {
     "method": (None, "how to learn: simclr, byol, vicreg, dino, moco_v3 … (the README lists all)"),
-    "backbone": (None, "the network: convnet, resnet18, resnet50, vit_tiny, dilated, mlp, table_transformer, text_transformer, timm:NAME, "
-                 "hf:NAME"),
+    "backbone": (None, "the network: convnet, resnet18, resnet50, vit_tiny, dilated, mamba, mlp, table_transformer, "
+                 "text_transformer, pointnet, point_transformer, timm:NAME, hf:NAME"),
     "epochs": (None, "passes over the data"),
     "steps": (None, "optimiser steps; overrides epochs"),
     "minutes": (10.0, "minutes that a run may take where neither epochs nor steps is given"),
@@ -17,7 +17,8 @@ KEYS: dict[str, tuple[Any, str]] = {
     "device": ("auto", "auto, cpu, cuda or cuda:N"),
     "devices": (1, "processes, one a device"),
     "precision": ("auto", "auto, 32-true, bf16-mixed or 64-true"),
-    "resolution": (None, "side of an image in pixels, window of a series in steps, or tokens of a text"),
+    "resolution": (None, "side of an image or a video's frames in pixels, steps of a series, tokens of a text, points of a cloud, "
+                   "cells along a volume's longest axis"),
     "num_workers": (None, "processes that decode; 0 decodes in the training process"),
     "max_bad": (0.01, "fraction of undecodable items (beyond the first 5) past which the run stops"),
     "log_every": (10, "steps between two writes of the metrics"),

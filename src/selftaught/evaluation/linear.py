@@ -44,21 +44,11 @@ def linear_probe(train_x: Any, train_y: Any, test_x: Any, test_y: Any, *, groups
 
 def linear_outcome(task: Task, *, iterations: int = 100, seed: int = 0) -> Outcome:
     """Predictions of the test rows by the probe, judged. What was chosen is in its detail."""
-    mean, scale = _statistics(task.train_x)
-    x = _standardised(task.train_x, mean, scale)
-    label = None if task.regression else task.train_y
-    fold = torch.from_numpy(fold_ids(label, FOLDS, n=len(x), groups=task.groups, seed=seed)).to(x.device)
-    targets = torch.from_numpy(task.train_y).to(x.device)
-    held = [f for f in range(FOLDS if len(x) <= CROSS_BELOW else 1) if bool((fold == f).any())]
-    if task.regression:
-        weights, bias, detail = _ridge(x, targets, fold, held)
-    else:
-        weights, bias, detail = _logistic(x, targets, len(task.classes), fold, held, iterations)
-    if not held:
+    classes = None if task.regression else len(task.classes)
+    output, detail = fitted_linear(task.train_x, task.train_y, task.test_x, classes=classes, groups=task.groups, iterations=iterations,
+                                   seed=seed)
+    if not detail["held_out"]:
         task.notes.append(f"no row could be held out, so the penalty is the untuned {UNTUNED}")
-    parts = [F.linear(_standardised(p, mean, scale).to(weights.dtype), weights, bias)
-             for p in task.test_x.split(16384)]  # fmt: skip
-    output = torch.cat(parts)  # [N, C], or [N, 1] for numbers
     if task.regression:
         outcome = judge(task, output[:, 0].cpu().numpy())
     else:
@@ -66,6 +56,23 @@ def linear_outcome(task: Task, *, iterations: int = 100, seed: int = 0) -> Outco
         outcome = judge(task, output.argmax(1).cpu().numpy(), positive)
     outcome.detail = {**detail, **outcome.detail}
     return outcome
+
+
+def fitted_linear(train_x: Tensor, train_y: np.ndarray, test_x: Tensor, *, classes: int | None, groups: Any = None, iterations: int = 100,
+                  seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
+    """(output of the test rows [N, C], what was chosen). train_y: codes of so many `classes`, or numbers (None; [N, 1] then)."""
+    mean, scale = _statistics(train_x)
+    x = _standardised(train_x, mean, scale)
+    label = None if classes is None else train_y
+    fold = torch.from_numpy(fold_ids(label, FOLDS, n=len(x), groups=groups, seed=seed)).to(x.device)
+    targets = torch.from_numpy(train_y).to(x.device)
+    held = [f for f in range(FOLDS if len(x) <= CROSS_BELOW else 1) if bool((fold == f).any())]
+    if classes is None:
+        weights, bias, detail = _ridge(x, targets, fold, held)
+    else:
+        weights, bias, detail = _logistic(x, targets, classes, fold, held, iterations)
+    parts = [F.linear(_standardised(p, mean, scale).to(weights.dtype), weights, bias) for p in test_x.split(16384)]
+    return torch.cat(parts), detail
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:

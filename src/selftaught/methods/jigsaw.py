@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch, Facts, OptionError, Patches, Training, View, register
+from ..contracts import Batch, Facts, NotApplicable, OptionError, Patches, Training, View, register
 from ..networks import Embedder, Mlp, over
 from .base import Method
 
@@ -43,7 +43,9 @@ class Jigsaw(Method):
         super().__init__()
         tiles = side**facts.axes
         if side < 2 or tiles > MOST_TILES:
-            raise OptionError(f"method.side={side} makes {tiles} tiles: a puzzle has 2 to {MOST_TILES}; give another side.")
+            kind = NotApplicable if facts.axes > 2 else OptionError
+            raise kind(f"method.side={side} makes {tiles} tiles of {facts.modality} items, and a puzzle has 2 to {MOST_TILES}: give "
+                       "another side.")
         orders = distant_permutations(tiles, min(permutations, math.factorial(tiles)))
         self.register_buffer("orders", torch.from_numpy(orders))
         self.student = Embedder(backbone, nn.Sequential(nn.Linear(backbone.width, tile), nn.ReLU(inplace=True)))

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..contracts import Batch, Facts, Mask, Need, Single, Training, View, register
+from ..contracts import Batch, Facts, Features, Mask, Need, Single, Training, View, register
 from ..networks import Embedder
 from ..networks.decoder import Decoder, at_places, encode_visible, predicted_places
 from ..objectives.masked import masked_mean, signal_error
@@ -58,9 +58,12 @@ class MAE(Method):
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         (view,) = views
-        backbone, places = self.student.backbone, predicted_places(view)
-        predicted = self.decoder(encode_visible(backbone, view), view, backbone.grid(view.x.shape))
-        target = at_places(self.targets(view), places)
+        return self.reconstruction(view, encode_visible(self.student.backbone, view))
+
+    def reconstruction(self, view: View, encoded: Features) -> Tensor:
+        """What decoding `encoded`, the features of a view's visible tokens, errs by."""
+        places = predicted_places(view)
+        predicted, target = self.decoder(encoded, view, self.student.backbone.grid(view.x.shape)), at_places(self.targets(view), places)
         return masked_mean(signal_error(predicted, target, counts=self.signal.counts(places)))
 
     def targets(self, view: View) -> Tensor:

@@ -7,8 +7,9 @@ __all__ = ["Modality", "Preprocessing", "ViewMaker", "find_modality"]
 
 
 def find_modality(name: str) -> Modality:
-    """The modality of that name (image, series, table, text, audio …); an unknown name is an OptionError that names the nearest."""
-    from . import audio, image, series, table, text  # noqa: F401  (each registers itself)
+    """The modality of that name (image, series, table, text, audio, video, volume, points …); an unknown name is an OptionError that
+    names the nearest."""
+    from . import audio, image, points, series, table, text, video, volume  # noqa: F401  (each registers itself)
 
     found = find("modality", name)
     return found() if isinstance(found, type) else found

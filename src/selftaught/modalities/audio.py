@@ -36,7 +36,7 @@ from ..views.audio_transforms import KnownAudio, PatchAudio, TransformedAudio
 from ..views.logmel import HOP, LogMel
 from ..views.options import with_options
 from ..views.series import inside
-from .base import Modality, Preprocessing, ViewMaker
+from .base import Modality, Preprocessing, ViewMaker, innermost
 from .series import SeriesModality
 
 CLEAN = AudioSpec()
@@ -68,7 +68,7 @@ class AudioModality(Modality):
         clips show windows in training and their middle in evaluation. options: fields of `INPUT`.
         """
         chosen = _settings(options)
-        base = _base(source)
+        base = innermost(source)
         rate, seconds = chosen["rate"] or base.own_rate, base.seconds
         logmel = LogMel(rate, chosen["mels"])
         hop = logmel.hop if chosen["form"] == "logmel" else 1
@@ -188,13 +188,6 @@ def _settings(options: dict[str, Any]) -> dict[str, Any]:
     if chosen["mels"] < 4 or chosen["rate"] and chosen["rate"] < 500:
         raise OptionError(f"Sound needs at least 4 mel bands and 500 samples a second, not mels={chosen['mels']}, rate={chosen['rate']}.")
     return chosen
-
-
-def _base(source: Source) -> Source:
-    """The source that a subset of a subset … is made of."""
-    while hasattr(source, "base"):
-        source = source.base
-    return source
 
 
 def _slices(source: Source, sample: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:

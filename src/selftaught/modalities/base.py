@@ -98,3 +98,10 @@ class Modality:
         cat = lambda key: torch.cat([getattr(b, key) for b in batches])  # noqa: E731
         return Batch({k: torch.cat([b.fields[k] for b in batches]) for k in first.fields}, cat("index"), cat("slot"), cat("epoch"),
                      None if first.y is None else cat("y"), None if first.lengths is None else cat("lengths"))
+
+
+def innermost(source: Source) -> Source:
+    """The source that a subset of a subset … is made of."""
+    while hasattr(source, "base"):
+        source = source.base
+    return source

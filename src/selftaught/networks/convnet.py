@@ -16,18 +16,18 @@ from .batchnorm import BatchNorm
 class ConvNet(Backbone):
     """Stages of convolution, BatchNorm and ReLU, then the mean over all places: [B, C, ...] → pooled [B, widths[-1]].
 
-    strides: of each stage's convolution, the first one's is the stem's.
+    strides: of each stage's convolution along each axis, the first one's is the stem's.
     """
 
-    def __init__(self, channels: int, axes: int, widths: Sequence[int], strides: Sequence[int], kernel: int):
+    def __init__(self, channels: int, axes: int, widths: Sequence[int], strides: Sequence[Sequence[int]], kernel: int):
         super().__init__()
         self.width = widths[-1]
-        self.strides = tuple(strides)
+        self.strides = tuple(stride[-1] for stride in strides)  # along the axis that lengths count
         self.convolutions = nn.ModuleList()
         self.norms = nn.ModuleList(BatchNorm(width) for width in widths)
         for before, after, stride in zip([channels, *widths], widths, strides):
-            size = max(kernel, 2 * stride - 1)
-            self.convolutions.append(CONVOLUTIONS[axes](before, after, size, stride, size // 2, bias=False))
+            size = [max(kernel, 2 * step - 1) for step in stride]
+            self.convolutions.append(CONVOLUTIONS[axes](before, after, size, stride, [n // 2 for n in size], bias=False))
         he_init(self)
 
     def forward(self, x: Tensor, *, lengths: Tensor | None = None, keep: Tensor | None = None,
@@ -53,5 +53,6 @@ def stage_strides(side: int, stages: int, axes: int) -> list[int]:
 def convnet(facts: Facts, *, widths: Sequence[int] = (64, 128, 256, 256), kernel: int | None = None) -> ConvNet:
     """widths: channels of the stages, one convolution each. kernel: odd; 3, for series 5."""
     axes = spatial_axes(facts, "convnet")
-    strides = stage_strides(min(facts.shape[1:]), len(widths), axes)
+    sides = facts.shape[1:] if axes == 3 else (min(facts.shape[1:]),) * axes  # a clip may be much shorter than it is wide
+    strides = list(zip(*(stage_strides(side, len(widths), axes) for side in sides)))
     return ConvNet(facts.shape[0], axes, widths, strides, kernel or (5 if axes == 1 else 3))

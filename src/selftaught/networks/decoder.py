@@ -58,14 +58,19 @@ class Decoder(nn.Module):
     blocks, a linear map out. `decoder(features, view, grid)`: [M · B, T, out] at `predicted_places(view)`.
 
     backbone, shape: whose tokens, of items of which shape. Positions: sines and cosines on its grid, or learned where its tokens are no
-    grid (`ordered` is False). The encoder's cls token or mean goes along as a token, so that what is pooled is trained.
+    grid (`ordered` is False), or made of where each item's own tokens lie, where the backbone says so (`places(x, lengths)` [B, N, axes]:
+    the groups of a point cloud). The encoder's cls token or mean goes along as a token, so that what is pooled is trained.
     """
 
     def __init__(self, backbone: nn.Module, shape: Sequence[int], out: int, *, width: int, depth: int, heads: int, ratio: float = 4.0):
         super().__init__()
         self.enter, self.leave = nn.Linear(backbone.width, width), nn.Linear(width, out)
         self.mask_token = nn.Parameter(torch.empty(width))
-        self.positions = Positions(backbone.grid(shape), width, "sincos" if getattr(backbone, "ordered", True) else "learned")
+        self.places = getattr(backbone, "places", None)
+        if self.places is None:
+            self.positions = Positions(backbone.grid(shape), width, "sincos" if getattr(backbone, "ordered", True) else "learned")
+        else:
+            self.positions = nn.Sequential(nn.Linear(self.places.axes, width), nn.GELU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)
         nn.init.normal_(self.mask_token, std=0.02)
@@ -75,7 +80,8 @@ class Decoder(nn.Module):
         keep, hidden = view.applied["keep"].flatten(0, 1), view.applied["hidden"].flatten(0, 1)
         times = len(hidden) // len(keep)  # masks to each set of kept tokens
         pooled, tokens = rows(self.enter(features.pooled), times), rows(self.enter(features.tokens), times)
-        positions = self.positions(grid, tokens).to(tokens.dtype)  # [1, N, width]
+        where = (grid, tokens) if self.places is None else (self.places(view.x, view.lengths),)
+        positions = self.positions(*where).to(tokens.dtype)  # [1 or B, N, width]
         places = torch.cat([rows(keep, times), hidden], dim=1)
         blanks = self.mask_token.to(tokens.dtype).expand(*hidden.shape, -1)
         x = torch.cat([tokens, blanks], dim=1) + at_places(positions, places)

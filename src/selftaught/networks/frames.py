@@ -111,7 +111,7 @@ class Frames(Backbone):
 
     def __init__(self, backbone: nn.Module, facts: Facts, *, joint: str = "mapped", bands: int = 16):
         super().__init__()
-        if len(facts.shape) != 2:
+        if len(facts.shape) != 2 or facts.modality == "points":
             raise NotApplicable(f"Frame projections need items that are values over time [C, T], not {facts.modality} items of shape "
                                 f"{tuple(facts.shape)}: use series, or a method that compares views.")
         if joint not in ("mapped", "all"):

@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..contracts import NotApplicable
 from .backbone import valid_steps
 
 
@@ -83,7 +84,10 @@ def normalise_tokens(x: Tensor, eps: float = 1e-6) -> Tensor:
 
 @contextmanager
 def ffn_outputs(backbone: nn.Module, top: int) -> Iterator[list[Tensor]]:
-    """A list that each forward of a Transformer backbone fills with what the FFNs of its last `top` blocks add, [B, 1 + N, D] each."""
+    """A list that each forward of a Transformer backbone fills with what the FFNs of its last `top` blocks add, [B, 1 + N, D] each.
+    NotApplicable where blocks have none."""
+    if any(not hasattr(block, "mlp") for block in backbone.transformer.blocks[-top:]):
+        raise NotApplicable(f"The blocks of the backbone {type(backbone).__name__} have no FFN to take outputs of: use a Transformer.")
     found: list[Tensor] = []
     handles = [block.mlp.register_forward_hook(lambda module, inputs, output: found.append(output))
                for block in backbone.transformer.blocks[-top:]]

@@ -36,6 +36,10 @@ TAXONOMY: dict[str, tuple[str, str]] = {
     "w_mse": ("none", "augmentation"),
     "data2vec": ("none", "context"), "data2vec2": ("none", "context"), "jepa": ("none", "context"), "mae": ("none", "context"),
     "simmim": ("none", "context"),
+    "infomax_contrast": ("batch", "augmentation"), "simclr_am": ("batch", "augmentation"), "ssast": ("none", "context"),
+    "tera": ("none", "context"),
+    "cae": ("none", "context"), "dbot": ("none", "context"), "dinov2": ("none", "augmentation"), "flexpredict": ("none", "context"),
+    "lut": ("none", "context"), "mp3": ("none", "context"), "tjepa": ("none", "context"),
 }
 """Registered name → source of the negatives, pretext. Negatives are other items that a loss pushes away: of the batch, of a memory
 bank with a row an item, of a queue that a momentum encoder fills, the items of other clusters, the other rows of a classifier's
@@ -144,7 +148,7 @@ def _shown(interval: Interval, form: str = ".3f") -> str:
 
 
 def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | None = None, by: str | None = None, seeds: int = 1,
-                    target: str | None = None, group: str | None = None, layout: str | None = None,
+                    target: str | None = None, group: str | None = None, layout: str | None = None, modality: str | None = None,
                     say: Callable[[str], None] = lambda line: None, **overrides: Any) -> Comparison:
     """Trains each method on the same items with the same encoder and budget, and scores k-NN and linear probe of its last state.
 
@@ -155,7 +159,7 @@ def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | Non
     """
     if seeds < 1:
         raise OptionError(f"seeds={seeds} is too few: give at least 1.")
-    wanted, options = chosen(methods, by), {"target": target, "group": group, "layout": layout}
+    wanted, options = chosen(methods, by), {"target": target, "group": group, "layout": layout, "modality": modality}
     train, test = _parts(data, test, options)
     overrides = {"stop_on_collapse": False, "log_every": 50, **({} if "steps" in overrides else {"epochs": 10}), **overrides}
     first = make_plan(train, {**overrides, "method": "simclr"})

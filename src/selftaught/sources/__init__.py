@@ -6,7 +6,10 @@ _HOME = {
     "open_source": "opening", "ImageArrays": "arrays", "SeriesArrays": "series", "TableSource": "tables",
     "Subset": "subsets", "subset": "subsets", "with_labels": "subsets", "align_classes": "subsets",
     "ImageFiles": "images", "ImageArchive": "images", "ImageParquet": "images",
+    "PointsFiles": "points", "PointsArchive": "points", "PointsArrays": "points",
     "AudioFiles": "audio", "AudioArchive": "audio", "AudioArrays": "audio",
+    "VideoFiles": "video", "VideoArchive": "video", "FrameFolders": "video", "VideoArrays": "video",
+    "VolumeFiles": "volumes", "VolumeArchive": "volumes", "VolumeArrays": "volumes",
     "Loader": "loading", "Quarantine": "quarantine", "load_embedded": "embedded", "embedded_names": "embedded",
 }
 

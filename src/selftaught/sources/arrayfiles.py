@@ -15,6 +15,8 @@ from .arrays import IMAGE_LAYOUTS, ImageArrays
 from .asked import Asked
 from .series import SERIES_LAYOUTS, SeriesArrays
 
+VIDEO_LAYOUTS = ("NTHW", "NTHWC", "NTCHW", "NCTHW")
+VOLUME_LAYOUTS = ("NDHW", "NCDHW", "NDHWC")
 _MAP_FROM = 256 << 20  # larger .npy files are mapped, not read
 
 
@@ -40,6 +42,8 @@ def open_array(x: Any, asked: Asked, *, y=None, group=None, ptr=None, origin: st
         raise DataError(f"{origin} of shape {x.shape} has too few dimensions: a table is [N, F], series are [N, C, T], images "
                         "[N, H, W, C].")
     note = ""
+    if kind is None and x.ndim == 5:
+        return _five(x, asked, y=y, group=group, origin=origin)
     if kind is None:
         kind, note = _guess(x)
     if kind == "table":
@@ -73,6 +77,26 @@ def _guess(x: np.ndarray) -> tuple[str, str]:
         why = f"three dimensions of {x.dtype}" if small else "three dimensions, the last two equal,"
         return "image", f"{why} are read as images [N, H, W]; if they are series, pass layout=NCT or layout=NTC."
     return "series", "three dimensions are read as series [N, C, T]; if they are images, pass layout=NHW."
+
+
+def _five(x: np.ndarray, asked: Asked, *, y, group, origin: str) -> Source:
+    """Clips of three channels in uint8; what else has five dimensions is asked about."""
+    if x.dtype != np.uint8 or 3 not in (x.shape[2], x.shape[4]):
+        raise DataError(f"{origin} of {x.dtype} of shape {x.shape} has 5 dimensions, which may be those of clips or of volumes: pass "
+                        "modality=video or modality=volume.")
+    given = {name: values for name, values in (("y", y), ("group", group)) if values is not None}
+    return open_grids({"x": x, **given}, replace(asked, modality="video"), origin=origin)
+
+
+def open_grids(data: Any, asked: Asked, *, origin: str = "array") -> Source:
+    """A source for clips or volumes in memory, as asked.modality says."""
+    if asked.modality == "video":
+        from .video import open_videos
+
+        return open_videos(data, asked, origin=origin)
+    from .volumes import open_volumes
+
+    return open_volumes(data, asked, origin=origin)
 
 
 def _stacked(items: list[np.ndarray], kind: str | None, origin: str) -> np.ndarray | list[np.ndarray]:

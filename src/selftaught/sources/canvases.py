@@ -12,14 +12,15 @@ from .decoded import Decoded, memory_limit
 
 class CanvasSource(Source):
     """Base: a subclass gives `blob(index)`, the stored bytes of an item, `decode(blob)`, what they hold on a canvas of one shape, and
-    the `canvas` itself. what, suffixes: how a person calls an item, and how files of it end.
+    the `canvas` itself. what, suffixes: how a person calls an item, and how files of it end. sizes: how many numbers `size` has.
 
-    Items: {"x": [*canvas], "size": int64 [2], "hash": uint64 of the stored bytes}.
+    Items: {"x": [*canvas], "size": int64 [sizes], "hash": uint64 of the stored bytes}.
     """
 
     uniform = True  # all items have the same fields and shapes, so batches of them can be stacked where they are read
     what: str
     suffixes: frozenset[str]
+    sizes = 2
 
     def __init__(self, origin: str):
         self.origin = origin
@@ -53,7 +54,7 @@ class CanvasSource(Source):
         quarter of the free memory, at most 4 GiB). Batches are the same with and without it."""
         shape, dtype = self.canvas
         if self._decoded is None and Decoded.bytes_for(len(self), shape, dtype) <= (memory_limit() if limit_bytes is None else limit_bytes):
-            self._decoded = Decoded(len(self), shape, dtype)
+            self._decoded = Decoded(len(self), shape, dtype, self.sizes)
         return self._decoded
 
 

@@ -11,10 +11,10 @@ _MOST = 4 << 30
 
 
 class Decoded:
-    """x: [N, *canvas]; size: int64 [N, 2]; hash: uint64 [N]; holds: bool [N], which items are there. Memory is taken as it fills."""
+    """x: [N, *canvas]; size: int64 [N, sizes]; hash: uint64 [N]; holds: bool [N], which items are there. Memory is taken as it fills."""
 
-    def __init__(self, count: int, shape: tuple[int, ...], dtype: str):
-        self.fields = {"x": np.empty((count, *shape), dtype=dtype), "size": np.empty((count, 2), dtype=np.int64),
+    def __init__(self, count: int, shape: tuple[int, ...], dtype: str, sizes: int = 2):
+        self.fields = {"x": np.empty((count, *shape), dtype=dtype), "size": np.empty((count, sizes), dtype=np.int64),
                        "hash": np.empty(count, dtype=np.uint64)}
         self.holds = np.zeros(count, dtype=bool)
 

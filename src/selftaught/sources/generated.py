@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-KINDS = ("image", "series", "table", "text", "audio")
+KINDS = ("image", "series", "table", "text", "audio", "video", "volume", "points")
 
 
 def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int = 12) -> tuple[Any, np.ndarray]:
@@ -14,7 +14,9 @@ def generated(modality: str, samples: int = 512, *, seed: int = 0, classes: int 
     dominates; the class is all that stays."""
     rng = np.random.default_rng([seed, KINDS.index(modality)])
     y = np.arange(samples) % classes
-    return {"image": _images, "series": _series, "table": _table, "text": _texts, "audio": _sounds}[modality](rng, y), y
+    makers = {"image": _images, "series": _series, "table": _table, "text": _texts, "audio": _sounds, "video": _clips, "volume": _volumes,
+              "points": _clouds}
+    return makers[modality](rng, y), y
 
 
 def _images(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
@@ -79,3 +81,46 @@ def _sounds(rng: np.random.Generator, y: np.ndarray) -> dict[str, Any]:
     x *= 10 ** (-rng.uniform(0, 20, (n, 1)) / 20) / np.abs(x).max(1, keepdims=True)
     lengths = (rng.uniform(0.25, 0.4, n) * rate).astype(np.int64)
     return {"x": [clip[:length].astype(np.float32) for clip, length in zip(x, lengths)], "rate": rate}
+
+
+def _clips(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    """uint8 [N, 8, 12, 12]: one of four 6 × 6 patterns of the class drifts in one of three ways (not at all, across, along), once around
+    in eight frames either way from any place, at any brightness and contrast, in noise."""
+    n, time, size = len(y), np.arange(8), 12
+    patterns = np.zeros((4, size, size))
+    patterns[:, :6, :6] = np.kron(np.random.default_rng(9).random((4, 3, 3)) < 0.5, np.ones((2, 2)))
+    pattern, motion = y % 12 % 4, y % 12 // 4
+    way = rng.choice((-1.5, 1.5), n)[:, None] * time
+    row, column = ((rng.integers(0, size, n)[:, None] + way * (motion == kind)[:, None]).astype(np.int64) for kind in (1, 2))
+    i, j = ((np.arange(size) - place[..., None]) % size for place in (row, column))
+    x = patterns[pattern[:, None, None, None], i[..., None], j[..., None, :]]
+    x = rng.uniform(0.1, 0.4, (n, 1, 1, 1)) + rng.uniform(0.2, 0.5, (n, 1, 1, 1)) * x + rng.normal(0, 0.08, x.shape)
+    return (x.clip(0, 1) * 255).astype(np.uint8)
+
+
+def _volumes(rng: np.random.Generator, y: np.ndarray) -> np.ndarray:
+    """float32 [N, 10, 10, 10]: the class's 8³ pattern at any brightness and contrast, in noise."""
+    patterns = np.kron(np.random.default_rng(9).random((64, 4, 4, 4)) < 0.5, np.ones((2, 2, 2)))
+    x = np.pad(patterns[y], ((0, 0), (1, 1), (1, 1), (1, 1)))
+    n = len(y)
+    x = rng.uniform(-1, 1, (n, 1, 1, 1)) + rng.uniform(0.3, 1.0, (n, 1, 1, 1)) * x + rng.normal(0, 0.25, x.shape)
+    return x.astype(np.float32)
+
+
+def _clouds(rng: np.random.Generator, y: np.ndarray) -> Any:
+    """96 to 128 points on a ball whose radius follows the class's eight bumps, turned about its axis, stretched, in noise: a source, as
+    arrays of numbers do not say that they are points."""
+    from .points import PointsArrays
+
+    n, points = len(y), 128
+    fixed = np.random.default_rng(7)
+    bumps, heights = fixed.normal(size=(64, 8, 3)), fixed.uniform(-0.6, 1.2, (64, 8))
+    bumps /= np.linalg.norm(bumps, axis=2, keepdims=True)
+    way = rng.normal(size=(n, points, 3))
+    way /= np.linalg.norm(way, axis=2, keepdims=True)
+    radius = 1 + (heights[y][:, None] * np.exp(8 * (way @ bumps[y].transpose(0, 2, 1) - 1))).sum(2)
+    x = way * radius[..., None] * rng.uniform(0.85, 1.18, (n, 1, 3)) + rng.normal(0, 0.04, way.shape)
+    angle = rng.uniform(0, 2 * np.pi, (n, 1))
+    x[..., 0], x[..., 1] = (np.cos(angle) * x[..., 0] - np.sin(angle) * x[..., 1], np.sin(angle) * x[..., 0] + np.cos(angle) * x[..., 1])
+    x *= rng.uniform(0.5, 2, (n, 1, 1))
+    return PointsArrays([cloud[:count].astype(np.float32) for cloud, count in zip(x, rng.integers(96, points + 1, n))])

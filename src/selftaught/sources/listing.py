@@ -12,6 +12,8 @@ import numpy as np
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".npy"})
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".mp3", ".au", ".caf", ".w64"})
+VIDEO_SUFFIXES = frozenset({".mp4", ".m4v", ".mov", ".avi", ".webm", ".mkv", ".mpg", ".mpeg", ".gif"})
+VOLUME_SUFFIXES = frozenset({".nii", ".nii.gz", ".npy", ".npz"})
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 SPLITS = frozenset({"train", "training", "val", "valid", "validation", "dev", "test", "testing", "eval", "unlabeled", "unlabelled"})
 
@@ -67,7 +69,7 @@ class Listing:
 
 
 def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
-    return os.path.splitext(name)[1].lower() in suffixes
+    return name.lower().endswith(tuple(suffixes))  # an ending may have two parts, .nii.gz
 
 
 def hidden(name: str) -> bool:

@@ -12,7 +12,7 @@ from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
 from .text_layout import is_text_layout
 
-MODALITIES = ("image", "series", "table", "audio", "text")
+MODALITIES = ("image", "series", "table", "audio", "text", "video", "volume", "points")
 
 
 def open_source(data: Any, *, target: str | None = None, group: str | None = None, layout: str | None = None,
@@ -23,9 +23,9 @@ def open_source(data: Any, *, target: str | None = None, group: str | None = Non
     X_PART of an .npz, the rows COLUMN=VALUE of a table), 'embedded:NAME', a list of paths or arrays, an ndarray, a tensor, a
     torch Dataset, a DataFrame, an Arrow table, a dict of arrays x, y, group, a Hugging Face Dataset, or a Source (returned as
     is). target, group: names of the columns (or arrays) with labels and groups. layout: NHWC, NCHW, NHW, NCT, NTC or NT where
-    the axes cannot be told. of texts: file, line, paragraph, text=COLUMN, pack (see
-    `text_layout`). modality: image, series, table, audio or text where the kind cannot. least: fewer items are an error; 1 to
-    only encode.
+    the axes cannot be told; of video NTHW, NTHWC, NTCHW, NCTHW; of volumes NDHW, NCDHW, NDHWC; of texts: file, line, paragraph,
+    text=COLUMN, pack (see `text_layout`). modality: image, series, table, audio, text, video, volume or points where the
+    kind cannot. least: fewer items are an error; 1 to only encode.
     Raises DataError and OptionError, one sentence each.
     """
     if isinstance(data, Source):
@@ -34,6 +34,10 @@ def open_source(data: Any, *, target: str | None = None, group: str | None = Non
         raise nearest(modality, MODALITIES, what="modality")
     if modality is None and is_text_layout(layout):
         modality = "text"
+    from .arrayfiles import VIDEO_LAYOUTS, VOLUME_LAYOUTS
+
+    if modality is None and layout in (*VIDEO_LAYOUTS, *VOLUME_LAYOUTS):
+        modality = "video" if layout in VIDEO_LAYOUTS else "volume"
     asked = Asked(target, group, layout, modality, least)
     if isinstance(data, str) and data.startswith("embedded:"):
         return _embedded(data.partition(":")[2], asked)
@@ -46,7 +50,7 @@ def open_source(data: Any, *, target: str | None = None, group: str | None = Non
 
 def _object(data: Any, asked: Asked) -> Source:
     """Everything that lies in memory."""
-    from .arrayfiles import open_array, open_named
+    from .arrayfiles import open_array, open_grids, open_named
     from .huggingface import is_huggingface, open_huggingface
     from .items import open_dataset, to_numpy
     from .text_objects import open_texts
@@ -59,6 +63,12 @@ def _object(data: Any, asked: Asked) -> Source:
         from .audio import open_clips
 
         return open_clips(data, asked)
+    if asked.modality == "points":
+        from .points import open_points
+
+        return open_points(data, asked)
+    if asked.modality in ("video", "volume") and not _paths(data):
+        return open_grids(data, asked)
     if (texts := open_texts(data, asked)) is not None:
         return texts
     if isinstance(data, dict):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,20 @@ import numpy as np
 
 from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
-from .listing import AUDIO_SUFFIXES, TEXT_SUFFIXES
+from .listing import AUDIO_SUFFIXES, TEXT_SUFFIXES, VIDEO_SUFFIXES, has_suffix
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
+_KINDS = {"image": frozenset(IMAGE_SUFFIXES), "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES - IMAGE_SUFFIXES,
+          "volume": frozenset({".nii", ".nii.gz"}), "points": frozenset({".ply", ".off", ".xyz"})}
+"""What the files of a folder, a list or an archive are where nobody says so."""
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
 _PARQUET = (".parquet", ".pq")
 _JSON_LINES = (".jsonl", ".ndjson")
 _LOOSE = {".txt", ".data", ".dat"}  # tables only where the user says so
 _PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
-_KNOWN = "a folder of images, sound files or texts, .zip, .tar, .parquet, .csv, .tsv, .jsonl, .txt, .md, .npy, .npz, embedded:NAME"
+_KNOWN = ("a folder of images, sound files, videos, volumes or texts, .zip, .tar, .parquet, .csv, .tsv, .jsonl, .txt, .md, .npy, .npz, "
+          "embedded:NAME")
 _FOLDERS = "the labels of files are their class folders"
 
 
@@ -34,6 +39,10 @@ def open_path(text: str, asked: Asked) -> Source:
         path = Path(before)
     if not path.exists():
         raise _missing(path)
+    if asked.modality == "points":
+        from .points import open_points
+
+        return open_points(f"{path}::{part}" if marked else path, asked)
     if path.is_dir():
         if marked:
             raise OptionError(f"{path} is a folder: name the part as a path, {path / part}.")
@@ -62,30 +71,42 @@ def open_path(text: str, asked: Asked) -> Source:
             from .audio import open_clips
 
             return open_clips(NpzArrays(path), asked, origin=str(path))
+        if asked.modality in ("video", "volume"):
+            from .arrayfiles import open_grids
+
+            return open_grids(NpzArrays(path), asked, origin=str(path))
         return open_named(NpzArrays(path), asked, part=part or None, origin=str(path))
     if marked:
         raise OptionError(f"{path} has no parts to choose from: leave '::{part}' out.")
     if suffix == ".npy" and asked.modality == "audio":
         raise OptionError(f"{path} does not say its rate: save an .npz with x (clips) and rate (samples a second).")
     if suffix == ".npy":
-        from .arrayfiles import load_npy, open_array
+        from .arrayfiles import load_npy, open_array, open_grids
 
-        return open_array(load_npy(path), asked, origin=str(path))
-    if suffix in IMAGE_SUFFIXES or _is_sound(path, asked):
+        return (open_grids if asked.modality in ("video", "volume") else open_array)(load_npy(path), asked, origin=str(path))
+    if suffix in IMAGE_SUFFIXES or _kind_of(path) in ("video", "volume", "points") or _is_sound(path, asked):
         return open_files([path], asked)
     raise _unknown(path)
 
 
 def _archive(path: Path, named: str, asked: Asked) -> Source:
-    """Sound files or images, whichever the archive holds first."""
-    from .archives import ImageArchive, first_kind
+    """Images, sound files, videos or volumes, whichever the archive holds first."""
+    from .archives import first_kind
 
     asked.no_columns(path, _FOLDERS)
-    if (asked.modality or first_kind(str(path), {"image": frozenset(IMAGE_SUFFIXES), "audio": AUDIO_SUFFIXES})) == "audio":
-        from .audio import AudioArchive
+    return _source_of(asked.modality or first_kind(str(path), _KINDS), "Archive")(named, least=asked.least)
 
-        return AudioArchive(named, least=asked.least)
-    return ImageArchive(named, least=asked.least)
+
+def _source_of(kind: str | None, place: str) -> Any:
+    """The class of sources that read this kind of files in a folder or list (place 'Files') or in an archive ('Archive')."""
+    kind = kind if kind in _KINDS else "image"
+    module = {"image": "images", "audio": "audio", "video": "video", "volume": "volumes", "points": "points"}[kind]
+    return getattr(import_module(f".{module}", __package__), kind.capitalize() + place)
+
+
+def _kind_of(path: Path) -> str | None:
+    """What its ending says."""
+    return next((kind for kind, suffixes in _KINDS.items() if has_suffix(path.name, suffixes)), None)
 
 
 def _is_sound(path: Path, asked: Asked) -> bool:
@@ -105,20 +126,18 @@ def _within_archive(path: Path) -> tuple[str, str] | None:
 
 
 def open_files(paths: list[Path], asked: Asked) -> Source:
-    """A Source for a list of files: of sound where the first one is, else of images."""
+    """A Source for a list of files: of sound, videos or volumes where the first one is, else of images."""
     asked.no_columns("A list of files", _FOLDERS)
-    if asked.modality not in (None, "image", "audio"):
-        raise OptionError(f"A list of files is read as images or sound, not as {asked.modality}: give the folder or one file.")
+    if asked.modality not in (None, *_KINDS):
+        raise OptionError(f"A list of files is read as images, sound, video or volumes, not as {asked.modality}: give the folder or one "
+                          "file.")
     lost = next((path for path in paths if not path.exists()), None)
     if lost is not None:
         raise _missing(lost)
-    if asked.modality == "audio" or (paths[0].suffix.lower() not in IMAGE_SUFFIXES and paths[0].is_file() and _is_sound(paths[0], asked)):
-        from .audio import AudioFiles
-
-        return AudioFiles(paths, least=asked.least)
-    from .images import ImageFiles
-
-    return ImageFiles(paths, least=asked.least)
+    kind = asked.modality or _kind_of(paths[0])
+    if kind is None and paths[0].is_file() and _is_sound(paths[0], asked):
+        kind = "audio"
+    return _source_of(kind, "Files")(paths, least=asked.least)
 
 
 def _csv(path: Path, part: str, asked: Asked) -> Source:
@@ -190,7 +209,8 @@ def _bytes_parquet(path: Path, part: str, schema: Any, asked: Asked) -> Source:
 
 
 def _folder(path: Path, asked: Asked) -> Source:
-    """Images or sound files at any depth, or .npy files of one series each."""
+    """Images, sound files, videos or volumes at any depth, folders of frames where video was asked for, or .npy files of one series or
+    volume each."""
     asked.no_columns(path, _FOLDERS)
     if asked.modality == "table":
         raise OptionError(f"{path} is a folder: name the file that holds the table.")
@@ -198,14 +218,19 @@ def _folder(path: Path, asked: Asked) -> Source:
         return _series_folder(path, asked)
     if asked.modality == "text":
         return _text_folder(path, asked)
-    found = {} if asked.modality == "audio" else _first_files(path)
-    if asked.modality == "audio" or (asked.modality is None and not found.keys() & IMAGE_SUFFIXES and found.keys() & AUDIO_SUFFIXES):
-        from .audio import AudioFiles
+    found = {} if asked.modality in ("audio", "volume") else _first_files(path)
+    kind = asked.modality or next((kind for kind, suffixes in _KINDS.items() if found.keys() & suffixes), None)
+    if kind == "video" and not found.keys() & VIDEO_SUFFIXES:
+        from .video import FrameFolders
 
-        return AudioFiles(path, least=asked.least)
+        return FrameFolders(path, least=asked.least)
+    if kind in ("audio", "video", "volume", "points"):
+        return _source_of(kind, "Files")(path, least=asked.least)
     if not found.keys() & IMAGE_SUFFIXES:
         if ".npy" in found and asked.modality is None and _is_series(found[".npy"]):
             return _series_folder(path, asked)
+        if ".npy" in found and asked.modality is None and _is_volume(found[".npy"]):
+            return _source_of("volume", "Files")(path, least=asked.least)
         other = next((found[s] for s in (".parquet", ".csv", ".tsv", ".npz", ".zip", ".tar") if s in found), None)
         if other is None and ".npy" not in found and asked.modality is None and found.keys() & TEXT_SUFFIXES:
             return _text_folder(path, asked)
@@ -223,17 +248,19 @@ def _text_folder(path: Path, asked: Asked) -> Source:
 
 
 def _first_files(path: Path) -> dict[str, Path]:
-    """Suffix → the first file with it; stops at the first folder with images or sound, and forgets the fewer of the two there."""
+    """Suffix → the first file with it; stops at the first folder with files of a kind (images, sound, video, volumes), and forgets all
+    but most of them: a folder of music may hold its cover."""
     found: dict[str, Path] = {}
     for place, folders, files in os.walk(path):
         folders.sort()
         suffixes = Counter()
         for file in sorted(files):
-            suffixes[suffix := Path(file).suffix.lower()] += 1
+            suffixes[suffix := ".nii.gz" if file.lower().endswith(".nii.gz") else Path(file).suffix.lower()] += 1
             found.setdefault(suffix, Path(place, file))
-        images, sounds = (sum(suffixes[s] for s in kind) for kind in (IMAGE_SUFFIXES, AUDIO_SUFFIXES))
-        if images or sounds:
-            fewer = AUDIO_SUFFIXES if images >= sounds else IMAGE_SUFFIXES  # a folder of music may hold its cover
+        counts = {kind: sum(suffixes[s] for s in known) for kind, known in _KINDS.items()}
+        most = max(counts, key=lambda kind: counts[kind])
+        if counts[most]:
+            fewer = frozenset().union(*(known for kind, known in _KINDS.items() if kind != most))
             return {suffix: file for suffix, file in found.items() if suffix not in fewer}
     return found
 
@@ -247,6 +274,17 @@ def _is_series(path: Path) -> bool:
     except DataError:
         return False
     return array.dtype.kind == "f" and (array.ndim == 1 or (array.ndim == 2 and array.shape[0] != array.shape[1]))
+
+
+def _is_volume(path: Path) -> bool:
+    """Three dimensions, none of which can be channels."""
+    from .arrayfiles import load_npy
+
+    try:
+        array = load_npy(path)
+    except DataError:
+        return False
+    return array.ndim == 3 and min(array.shape) > 4
 
 
 def _series_folder(path: Path, asked: Asked) -> Source:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import mmap
 import multiprocessing
 import os
@@ -62,9 +63,7 @@ class Workers:
             ours, theirs = fork.Pipe()
             slots = [self._slots[worker + turn * count] for turn in range(_DEPTH)] if self._slots else None
             process = fork.Process(target=_work, args=(theirs, [*self._pipes, ours], source, slots, reading, os.getpid()), daemon=True)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: a worker uses none of what they hold
-                process.start()
+            _start(process)
             theirs.close()
             self._pipes.append(ours)
             self._processes.append(process)
@@ -121,6 +120,19 @@ class Workers:
                          "lower num_workers or batch_size, or set num_workers=0.")
 
 
+def _start(process: Any) -> None:
+    """Forks, without a collection of garbage on the way: see `_work`."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # forking beside threads: a worker uses none of what they hold
+            process.start()
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def _end(pipes: list[Connection], processes: list[Any]) -> None:
     for pipe in pipes:
         pipe.close()
@@ -142,6 +154,8 @@ def _shared_slots(canvas: tuple[tuple[int, ...], str] | None, count: int, rows: 
 def _work(pipe: Connection, inherited: list[Connection], source: Source, slots: list[np.ndarray] | None, reading: dict[str, Any],
           parent: int) -> None:
     """The life of a worker."""
+    gc.freeze()  # garbage of the main process is not ours to end: the threads of a codec, which its end waits for, are not here
+    gc.enable()
     for name in (signal.SIGINT, signal.SIGTERM):
         signal.signal(name, signal.SIG_IGN)
     for other in inherited:  # else the main process's death would not be seen at the other end

@@ -15,7 +15,7 @@ demo: $(READY)  ## pretrain on embedded real handwriting, evaluate, write a repo
 	$(BIN)/selftaught demo
 
 test: $(READY)  ## the tests: no network, no data folder needed
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks

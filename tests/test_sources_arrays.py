@@ -177,9 +177,9 @@ def test_files_that_cannot_be_opened(tmp_path):
     (tmp_path / "a.npy").touch()
     with pytest.raises(DataError, match="zero bytes"):
         open_source(tmp_path / "a.npy")
-    (tmp_path / "a.xyz").write_text("1")
-    with pytest.raises(OptionError, match="suffix '.xyz' is not known; known are a folder"):
-        open_source(tmp_path / "a.xyz")
+    (tmp_path / "a.qqq").write_text("1")
+    with pytest.raises(OptionError, match="suffix '.qqq' is not known; known are a folder"):
+        open_source(tmp_path / "a.qqq")
     (tmp_path / "noise.npz").write_bytes(b"no archive")
     with pytest.raises(DataError, match="cannot be read as .npz"):
         open_source(tmp_path / "noise.npz")

@@ -58,9 +58,8 @@ PROOF = Proof(
     data="real",
     substitutions="Utterances of four spoken digits (FSDD) of four speakers for VoxCeleb, two other speakers for testing, each at five "
                   "speeds that count as voices: 20 to train on, 10 unseen. Random windows for crops that do not overlap, noise of any "
-                  "colour for MUSAN, no room responses; "
-                  "a ConvNet with mean pooling for Thin-ResNet34 with attention; log-mel means and deviations for MFCC "
-                  "statistics. 'Not worse' is taken as one point.",
+                  "colour for MUSAN, no room responses; a ConvNet with mean pooling for Thin-ResNet34 with attention; log-mel "
+                  "means and deviations for MFCC statistics. 'Not worse' is taken as one point.",
     omissions="minDCF is measured in the same breath but no clause asks for it. Barlow Twins as the information term is an option, not "
               "an arm.",
 )

@@ -10,7 +10,8 @@ from selftaught import methods  # noqa: F401  (enters the methods in the registr
 from selftaught.contracts import REGISTRY, DataError, OptionError, find, names
 from selftaught.methods import SimCLR
 from selftaught.protocols import compare_methods
-from selftaught.protocols.compare import FOUR, NEGATIVES, PRETEXTS, TAXONOMY, UNTAGGED, chosen, tags
+from selftaught.protocols.compare import chosen
+from selftaught.protocols.taxonomy import FAMILIES, FOUR, NEGATIVES, PRETEXTS, TAXONOMY, UNTAGGED, family, tags
 
 METHODS = [n for n in names("method") if find("method", n).__module__.startswith("selftaught.methods")]
 
@@ -19,6 +20,12 @@ METHODS = [n for n in names("method") if find("method", n).__module__.startswith
 def test_every_registered_method_has_its_tags(name):
     negatives, pretext = TAXONOMY[name]
     assert negatives in NEGATIVES and pretext in PRETEXTS
+
+
+def test_every_registered_method_is_of_one_family():
+    members = [n for of in FAMILIES.values() for n in of]
+    assert len(members) == len(set(members)) and set(METHODS) <= set(members)
+    assert {n for n in METHODS if family(n) == "with labels"} == {n for n in METHODS if find("method", n).labelled}
 
 
 def test_the_four_stand_for_the_surveys_four_sources():
@@ -45,6 +52,7 @@ def test_what_is_chosen():
     everyone = chosen(None, None)
     assert "simclr" in everyone and not any(find("method", n).labelled for n in everyone)
     assert chosen(["swav", "simclr", "swav"], "negatives") == ["simclr", "swav"]
+    assert [family(n) for n in chosen(None, "family")] == list(FAMILIES)
     with pytest.raises(OptionError, match="Did you mean 'simclr'"):
         chosen(["simclrr"], None)
     with pytest.raises(OptionError, match="negatives, pretext"):
@@ -78,6 +86,14 @@ def test_the_table(data):
     again = compare_methods(data, methods=["simclr"], seeds=1, **OPTIONS)
     assert again.row("simclr").scores["linear"][0].value == table.row("simclr").scores["linear"][0].value
     assert json.loads(json.dumps(again.to_json(), allow_nan=False))["rows"][-1]["linear_over_random"][1:] == [None, None]
+
+
+def test_masked_methods_bring_a_transformer_for_all_and_networks_are_fine_tuned(data):
+    table = compare_methods(data, methods=["mae", "simclr"], by="family", finetune=12, layout="NCT", steps=2, batch_size=16,
+                            **{"backbone.width": 16, "backbone.depth": 1, "backbone.heads": 2})
+    assert "vit_tiny" in table.budget and [r.name for r in table.rows[2:]] == ["simclr", "mae"]
+    assert all(table.row(n).scores["finetune"][0].detail["labels"] == 12 for n in ("simclr", "mae", "random initialisation"))
+    assert "finetune" not in table.row("raw input").scores and "masked modelling" in table.to_text()
 
 
 def test_training_changes_the_encoder(data):

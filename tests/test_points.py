@@ -126,7 +126,7 @@ def test_points_of_a_mesh_lie_on_it_evenly():
     (b"1 2 3\n1 2 3", "all of its 2 points lie in one place"),
     (ply(CUBE)[:-9], "truncated: 7 of 8 points"), (ply(CUBE, "ascii")[:-20], "truncated: 7 of 8 points"),
     (ply(CUBE, faces=[(0, 1, 2)])[:-4], "truncated: 0 of 1 faces"), (ply(CUBE, faces=[(0, 1, 9)]), "a face names point 9 of 8"),
-    (ply(CUBE).replace(b"end_header", b"end"), "without end_header"), (ply(CUBE).replace(b"float x", b"float u"), "unknown columns: u, y"),
+    (ply(CUBE).replace(b"end_header", b"end"), "without end_header"), (ply(CUBE).replace(b"float x", b"float u"), "its columns are u, y"),
     (ply(CUBE).replace(b"float x", b"half x"), "wrong header: 'property half x'"), (b"OFF\nx y\n", "wrong header: after OFF"),
     (b"OFF\n3 1 0\n0 0 0\n0 1 0\n1 0 0\n", "truncated: 3 of 4"), (b"1 2 3\n1 2", "line 2 of points has 2 columns where the first has 3"),
     (b"\x89\xff\x01\x02", "wrong header"), (b"name,color\n1,2", "not readable as points|is no cloud"),

@@ -130,8 +130,10 @@ def compare_methods(
                                                          show_default=False)] = None,
     test: Annotated[str | None, typer.Option(help="Labelled data to score on [a fifth of DATA, held out].", show_default=False)] = None,
     methods: Annotated[str | None, typer.Option(help="Names, separated by commas [all that need no labels].", show_default=False)] = None,
-    by: Annotated[str | None, typer.Option(help="Order by negatives or pretext; without --methods, 'negatives' takes one method a "
-                                                "source of negatives [none].", show_default=False)] = None,
+    by: Annotated[str | None, typer.Option(help="Order by family, negatives or pretext; without --methods, the first two take one "
+                                                "method for each [none].", show_default=False)] = None,
+    finetune: Annotated[str | None, typer.Option(help="Fine-tune with so many labels, too: a fraction, or a count above 1 [none].",
+                                                   show_default=False)] = None,
     steps: Annotated[int | None, typer.Option(help="Optimiser steps of every method [epochs].", show_default=False)] = None,
     epochs: Annotated[float, typer.Option(help="Passes of every method over the data.")] = 10,
     seeds: Annotated[int, typer.Option(help="Runs a method; from 2 on intervals are over seeds.")] = 1,
@@ -141,7 +143,8 @@ def compare_methods(
     from .protocols import compare_methods as run_comparison
 
     table = run_comparison(data, test, methods=methods.split(",") if methods else None, by=by, seeds=seeds, target=target, group=group,
-                           layout=layout, modality=modality, say=lambda line: print(line, file=sys.stderr, flush=True),
+                           layout=layout, modality=modality, finetune=_budgets(finetune)[0] if finetune else None,
+                           say=lambda line: print(line, file=sys.stderr, flush=True),
                            **{**({"epochs": epochs} if steps is None else {"steps": steps}), **_overrides(settings or [])})
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 

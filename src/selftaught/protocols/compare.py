@@ -1,5 +1,4 @@
-"""`compare_methods`: methods trained with one encoder and one budget, in one table beside random initialisation and raw input; and
-the taxonomy by which they are told apart (Jaiswal et al., 2021): where the negatives come from, and what the pretext is."""
+"""`compare_methods`: methods trained with one encoder and one budget, in one table beside random initialisation and raw input."""
 
 from __future__ import annotations
 
@@ -16,59 +15,24 @@ from ..evaluation import Interval, Score, knn, linear_probe, paired_difference, 
 from ..plan import Plan, make_plan
 from ..sources import align_classes, open_source
 from ..training import fit
-from .baselines import labelled_subset, random_encoder
+from .baselines import Supervision, labelled_subset, random_encoder
+from .finetune import finetune as finetuned
+from .taxonomy import FOUR, NEGATIVES, PRETEXTS, WAYS, family, tags
 
-NEGATIVES = ("batch", "memory bank", "momentum queue", "clustering", "classifier", "none")
-PRETEXTS = ("augmentation", "transformation", "context", "spaces", "labels")
-TAXONOMY: dict[str, tuple[str, str]] = {
-    "barlow_twins": ("none", "augmentation"), "byol": ("none", "augmentation"), "context": ("none", "context"),
-    "dcl": ("batch", "augmentation"), "deepcluster": ("clustering", "augmentation"), "diet": ("classifier", "augmentation"),
-    "dino": ("none", "augmentation"), "directpred": ("none", "augmentation"), "frames": ("batch", "spaces"),
-    "g_simclr": ("batch", "augmentation"), "jigsaw": ("none", "context"),
-    "label_augmentation": ("classifier", "transformation"), "lejepa": ("none", "augmentation"),
-    "look": ("momentum queue", "labels"), "lorot": ("classifier", "transformation"),
-    "moco_v2": ("momentum queue", "augmentation"), "moco_v3": ("batch", "augmentation"), "msn": ("clustering", "augmentation"),
-    "nnclr": ("batch", "augmentation"), "npid": ("memory bank", "augmentation"), "opera": ("batch", "labels"),
-    "pal": ("batch", "labels"), "pirl": ("memory bank", "context"), "relational": ("batch", "augmentation"),
-    "rotation": ("none", "transformation"), "sie": ("none", "transformation"), "simclr": ("batch", "augmentation"),
-    "simsiam": ("none", "augmentation"), "supcon": ("batch", "labels"), "supervised": ("classifier", "labels"),
-    "swav": ("clustering", "augmentation"), "tico": ("none", "augmentation"), "vicreg": ("none", "augmentation"),
-    "w_mse": ("none", "augmentation"),
-    "data2vec": ("none", "context"), "data2vec2": ("none", "context"), "jepa": ("none", "context"), "mae": ("none", "context"),
-    "simmim": ("none", "context"),
-    "infomax_contrast": ("batch", "augmentation"), "simclr_am": ("batch", "augmentation"), "ssast": ("none", "context"),
-    "tera": ("none", "context"),
-    "cae": ("none", "context"), "dbot": ("none", "context"), "dinov2": ("none", "augmentation"), "flexpredict": ("none", "context"),
-    "lut": ("none", "context"), "mp3": ("none", "context"), "tjepa": ("none", "context"),
-}
-"""Registered name → source of the negatives, pretext. Negatives are other items that a loss pushes away: of the batch, of a memory
-bank with a row an item, of a queue that a momentum encoder fills, the items of other clusters, the other rows of a classifier's
-weights; none where statistics, a teacher or the pretext itself keep items apart. Pretext: agreeing under augmentation (colour,
-geometry, noise), telling or following a known transformation, the context of patches, several spaces or modalities of one item, or
-labels, where the method reads them."""
-UNTAGGED = ("untagged", "untagged")
-FOUR = ("simclr", "npid", "moco_v2", "swav")
-"""One method for each of the survey's four sources of negatives; see `by`."""
-
-
-def tags(method: str) -> tuple[str, str]:
-    """(source of negatives, pretext) of a registered method; 'untagged' twice where the taxonomy does not know it."""
-    return TAXONOMY.get(method, UNTAGGED)
+__all__ = ["FOUR", "NEGATIVES", "PRETEXTS", "Comparison", "Row", "chosen", "compare_methods", "family", "tags"]
 
 
 def chosen(methods: Sequence[str] | None, by: str | None) -> list[str]:
-    """The methods to compare: those named; else with by='negatives' one a source of negatives; else all that need no labels."""
-    if by not in (None, "negatives", "pretext"):
-        raise nearest(by, ("negatives", "pretext"), what="way to order the table")
+    """The methods to compare: those named; else with by='negatives' or 'family' one for each; else all that need no labels."""
+    if by is not None and by not in WAYS:
+        raise nearest(by, WAYS, what="way to order the table")
     known = [n for n in names("method") if find("method", n).__module__.startswith(__package__.rpartition(".")[0] + ".methods")]
+    of, order, stand = WAYS[by] if by else (lambda n: "", ("",), ())
     if methods is None:
-        four = [n for n in FOUR if n in known]
-        methods = four if by == "negatives" else [n for n in known if not find("method", n).labelled]
+        methods = [n for n in stand if n in known] or [n for n in known if not find("method", n).labelled]
     for name in methods:
         find("method", name)
-    place = {"negatives": lambda n: NEGATIVES.index(tags(n)[0]) if n in TAXONOMY else 99,
-             "pretext": lambda n: PRETEXTS.index(tags(n)[1]) if n in TAXONOMY else 99, None: lambda n: 0}[by]
-    return sorted(dict.fromkeys(methods), key=place)
+    return sorted(dict.fromkeys(methods), key=lambda n: order.index(of(n)) if of(n) in order else len(order))
 
 
 @dataclass
@@ -112,34 +76,35 @@ class Comparison:
         return Interval(d.mean, d.low, d.high, d.n, "Student's t over seeds")
 
     def to_text(self) -> str:
-        head = ["", "negatives", "pretext", *(p for p in self.rows[0].scores), "linear over random", "seconds"]
-        lines = [head, *(self._line(row, head[3:-2]) for row in self.rows)]
+        head = ["", "family", "negatives", "pretext", *self.row("random initialisation").scores, "linear over random", "seconds"]
+        lines = [head, *(self._line(row, head[4:-2]) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines if len(line) == len(head)) for i in range(len(head))]
         shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() + ("" if len(line) == len(head) else f"  {line[-1]}")
                  for line in lines]
         return "\n".join([*shown, "", f"{self.budget}; {self.seeds} seed{'s' if self.seeds > 1 else ''}, 95 % intervals"])
 
     def _line(self, row: Row, protocols: Sequence[str]) -> list[str]:
-        labels = [row.name, *(tags(row.name) if row.name not in BASELINES else ("", ""))]
+        labels = [row.name, *((family(row.name), *tags(row.name)) if row.name not in BASELINES else ("", "", ""))]
         if not row.scores:
             return [*labels, row.note]
         gain = None if row.name in BASELINES else self.gain(row.name)
-        return [*labels, *(_shown(row.interval(p)) for p in protocols), "" if gain is None else _shown(gain, "+.3f"),
-                f"{row.seconds:.0f}" if row.seconds else ""]
+        scores = [_shown(row.interval(p)) if p in row.scores else "" for p in protocols]
+        return [*labels, *scores, "" if gain is None else _shown(gain, "+.3f"), f"{row.seconds:.0f}" if row.seconds else ""]
 
     def to_json(self) -> dict[str, Any]:
         rows = []
         for row in self.rows:
-            negatives, pretext = tags(row.name) if row.name not in BASELINES else (None, None)
+            kind, negatives, pretext = (family(row.name), *tags(row.name)) if row.name not in BASELINES else (None, None, None)
             gain = self.gain(row.name) if row.scores and row.name not in BASELINES else None
-            rows.append({"name": row.name, "negatives": negatives, "pretext": pretext, "seconds": round(row.seconds, 2),
-                         "note": row.note, "scores": {p: [s.to_json() for s in found] for p, found in row.scores.items()},
+            rows.append({"name": row.name, "family": kind, "negatives": negatives, "pretext": pretext, "note": row.note,
+                         "seconds": round(row.seconds, 2), "scores": {p: [s.to_json() for s in found] for p, found in row.scores.items()},
                          "linear_over_random": None if gain is None else [gain.value, *(float(v) if v == v else None
                                                                                         for v in (gain.low, gain.high))]})
         return {"rows": rows, "budget": self.budget, "seeds": self.seeds}
 
 
 BASELINES = ("raw input", "random initialisation")
+FINETUNING = Supervision(steps=200, passes=50)
 
 
 def _shown(interval: Interval, form: str = ".3f") -> str:
@@ -149,20 +114,23 @@ def _shown(interval: Interval, form: str = ".3f") -> str:
 
 def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | None = None, by: str | None = None, seeds: int = 1,
                     target: str | None = None, group: str | None = None, layout: str | None = None, modality: str | None = None,
-                    say: Callable[[str], None] = lambda line: None, **overrides: Any) -> Comparison:
+                    finetune: float | int | None = None, say: Callable[[str], None] = lambda line: None, **overrides: Any) -> Comparison:
     """Trains each method on the same items with the same encoder and budget, and scores k-NN and linear probe of its last state.
 
     data: labelled (labels are for scoring; only methods that say so learn from them). test: likewise; without it a fifth of
     data is held out from training as well, whole groups where there are groups. methods, by: see `chosen`. seeds: how many, from
     `seed` (0) on; each draws weights, order and views. overrides: keys of the plan, `steps` or `epochs` (10) among them. A method
-    whose needs data or encoder cannot supply gets a row with the reason. Raises DataError and OptionError, each a sentence.
+    whose needs data or encoder cannot supply gets a row with the reason. finetune: labels (a fraction, or a count above 1) with which
+    every network is fine-tuned as well; random initialisation is then supervised training from scratch. Where a method needs tokens
+    the encoder for all is a Transformer. Raises DataError and OptionError, each a sentence.
     """
     if seeds < 1:
         raise OptionError(f"seeds={seeds} is too few: give at least 1.")
     wanted, options = chosen(methods, by), {"target": target, "group": group, "layout": layout, "modality": modality}
     train, test = _parts(data, test, options)
     overrides = {"stop_on_collapse": False, "log_every": 50, **({} if "steps" in overrides else {"epochs": 10}), **overrides}
-    first = make_plan(train, {**overrides, "method": "simclr"})
+    planned = next((n for n in wanted if find("method", n).needs.backbone), "simclr")
+    first = make_plan(train, {**overrides, "method": planned})
     overrides.setdefault("backbone", first["backbone"])
     rows, start = {name: Row(name) for name in (*BASELINES, *wanted)}, first["seed"]
     for seed in range(start, start + seeds):
@@ -171,9 +139,9 @@ def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | Non
         test = align_classes(untrained.open(test), train.classes)
         if seed == start:  # nothing is drawn in it
             _score(rows["raw input"], untrained.raw, train, test)
-        _score(rows["random initialisation"], random_encoder(untrained, train, seed=seed).embed, train, test)
+        _score_encoder(rows["random initialisation"], random_encoder(untrained, train, seed=seed), train, test, finetune, seed)
         for name in wanted:
-            _contend(rows[name], train, test, {**overrides, "method": name, "seed": seed}, first, say)
+            _contend(rows[name], train, test, {**overrides, "method": name, "seed": seed}, first, finetune, say)
     length = f"{first['steps']} steps of {first['batch_size']} items"
     return Comparison([*rows.values()], f"{first['backbone']}, {length} for each, {len(train):,} items", seeds)
 
@@ -196,7 +164,8 @@ def _encoder(plan: Plan, backbone: Any) -> Encoder:
     return Encoder(backbone, plan.preprocessing, backbone_name=plan["backbone"], backbone_options=plan.nested["backbone"])
 
 
-def _contend(row: Row, train: Source, test: Source, overrides: dict[str, Any], first: Plan, say: Callable[[str], None]) -> None:
+def _contend(row: Row, train: Source, test: Source, overrides: dict[str, Any], first: Plan, labels: float | int | None,
+             say: Callable[[str], None]) -> None:
     """One method's run and scores of one seed, or the reason why there are none."""
     if row.note:
         return
@@ -211,7 +180,7 @@ def _contend(row: Row, train: Source, test: Source, overrides: dict[str, Any], f
         row.scores, row.note = {}, f"diverged: {reason}"
     else:
         row.seconds += time.perf_counter() - began
-        _score(row, _encoder(plan, method.kept()).embed, train, test)
+        _score_encoder(row, _encoder(plan, method.kept()), train, test, labels, overrides["seed"])
     say(f"{row.name}, seed {overrides['seed']}: {row.note or f'{time.perf_counter() - began:.0f} s'}")
 
 
@@ -220,3 +189,10 @@ def _score(row: Row, embed: Callable[[Source], np.ndarray], train: Source, test:
                                 for z in [embed(s)] for fine in [np.isfinite(z).all(axis=1)])
     for protocol, probe in (("knn", knn), ("linear", linear_probe)):
         row.scores.setdefault(protocol, []).append(probe(x, y, test_x, test_y))
+
+
+def _score_encoder(row: Row, encoder: Encoder, train: Source, test: Source, labels: float | int | None, seed: int) -> None:
+    _score(row, encoder.embed, train, test)
+    if labels is not None:
+        score = finetuned(encoder, train, test, labels=labels, seed=seed, budget=FINETUNING)
+        row.scores.setdefault("finetune", []).append(score)

@@ -20,6 +20,9 @@ HEALTH = {"features_rank": "effective rank, features", "head_rank": "effective r
           "features_scale": "standard deviation, features", "head_scale": "standard deviation, head",
           "gradient_norm": "gradient norm"}
 
+ITEMS = {"image": "images", "table": "rows of a table", "audio": "sounds", "text": "texts", "video": "videos", "volume": "volumes",
+         "points": "point clouds"}
+
 
 def run_facts(run: Any, table: Table | None) -> dict[str, Any]:
     """Everything that the run folder alone can tell. `table`: the comparison, or None where nothing was evaluated."""
@@ -92,7 +95,8 @@ def _headline(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any], ta
     decisions = run.decisions
     epochs = run.value("epochs")
     passes = "" if epochs is None else f", {epochs:,.3g} {'pass' if epochs == 1 else 'passes'} over the data"
-    items = {"image": "images", "table": "rows of a table"}.get(decisions.get("modality"), str(decisions.get("modality")))
+    kind = str(decisions.get("modality"))
+    items = ITEMS.get(kind, kind)
     learned = f"What {run.value('method')} learned from {decisions.get('items', 0):,} {items}"
     how = (f"{run.value('backbone')}, {run.value('steps'):,} steps of {run.value('batch_size')} items{passes}, "
            f"seed {run.value('seed')}")

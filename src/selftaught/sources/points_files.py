@@ -167,7 +167,7 @@ def _ply(blob: bytes) -> Cloud:
         raise BadItem(f"wrong header: the first element of this PLY is '{name}', not 'vertex' of plain numbers")
     own = [p for p, _ in properties]
     if missing := [axis for axis in AXES if axis not in own]:
-        raise BadItem(f"unknown columns: {', '.join(own)}, and none called {missing[0]}")
+        raise BadItem(f"its columns are {', '.join(own) or 'none'}, and none is called {missing[0]}")
     rows = blob[start:].split(b"\n") if form == "ascii" else None
     order = ">" if form == "binary_big_endian" else "<"
     kinds = np.dtype([(p, order + kind) for p, kind in properties])

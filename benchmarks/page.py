@@ -14,6 +14,11 @@ WHAT = {
     "nt_xent": "NT-Xent forward and backward, 16,384 pairs × 128 (asked for: ≤ 600 MB extra, 1e-5 from the dense loss at 1,024)",
     "cifar_simclr": "SimCLR, ConvNet 64-128-256-256, 10,000 CIFAR-10 images, batch 256, 180 s (reported)",
     "demo_seeds": "`make demo`'s training over three seeds: k-NN and linear at 1 %, 10 % and 100 % of the labels",
+    "masked": "one step of MAE at ViT-S, 64 px, patch 8, 75 % hidden over nothing hidden (asked for: ≤ 0.5×); data2vec 2.0 with 8 masks "
+              "over 8 samples (asked for: ≤ 0.6×)",
+    "scan": "the selective scan and Mamba against a Transformer twin at 4,096 tokens over 1,024 (asked for: ≤ 5 of the scan)",
+    "points": "farthest-point grouping, 32 × 1,024 points to 64 groups of 32, against a cloud at a time (asked for: ≤ 0.3 s)",
+    "logmel": "batched log-mel against a clip at a time (asked for: ≥ 2×)",
     "plan_files": "100,000 files planned (asked for: < 10 s, < 100 MB above the process)",
 }
 

@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +70,7 @@ def measure(runs: dict[str, Callable[[], None]], repeats: int, device: str) -> d
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--json")
+    parser.add_argument("--json", default=str(Path(__file__).parent / "results" / "scan.json"))
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--tokens", type=int, nargs="+", default=[256, 1024, 4096])
@@ -87,10 +88,8 @@ def main() -> None:
         for key in found[f"{name} {most}"]:
             ratios[f"{name}, {key}"] = round(found[f"{name} {most}"][key] / found[f"{name} {least}"][key], 2)
     print(f"at {most} tokens over {least}:", *(f"  {name}: {ratio}" for name, ratio in ratios.items()), sep="\n")
-    if options.json:
-        with open(options.json, "w") as file:
-            json.dump({"device": options.device, "batch": options.batch, "threads": torch.get_num_threads(), "runs": found,
-                       "ratios": ratios}, file, indent=1)
+    Path(options.json).write_text(json.dumps({"device": options.device, "batch": options.batch, "threads": torch.get_num_threads(),
+                                              "runs": found, "ratios": ratios}, indent=1))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,9 @@
 from .proof import Arm, Claim, Proof
 
 VIT = {"backbone": "vit_tiny", "backbone.patch": 4, "backbone.width": 64, "backbone.depth": 2, "backbone.heads": 4, "backbone.pool": "mean"}
+FAMILIES = {"contrastive": "simclr", "clustering": "swav", "distillation": "byol", "information maximisation": "vicreg",
+            "masked modelling": "mae", "pretext": "rotation"}
+"""Who stands for each family in these proofs, as `selftaught compare-methods DATA --by family` has it."""
 
 
 def prepare() -> None:
@@ -21,30 +24,53 @@ def prepare() -> None:
             return nt_xent(a, b.roll(1, 0), temperature=self.temperature)
 
 
+def tuned(trained) -> dict[str, float]:
+    """finetune: test accuracy of the network fine-tuned with 100 labels, as long for all."""
+    from ..protocols.baselines import Supervision
+    from ..protocols.finetune import finetune
+
+    budget = Supervision(steps=200, passes=50)
+    return {"finetune": finetune(trained.run.encoder, trained.train, trained.test, labels=100, seed=trained.seed, budget=budget).value}
+
+
 def the_table(trained) -> dict[str, float]:
-    """Of `selftaught compare-methods DATA --by family` without the family that reads labels: the linear probe of every line, the
-    smallest gains over random initialisation (k-NN, linear), how many families are there, and how many lines say what they cost."""
+    """What `compare-methods --by family --steps 2 --finetune 100` prints, not how good it is: families with all three results, and the
+    share of the lines of methods that say what they cost."""
     from ..protocols import compare_methods
-    from ..protocols.taxonomy import FAMILIES, family
+    from ..protocols.taxonomy import family
 
-    wanted = [members[0] for name, members in FAMILIES.items() if name != "with labels"]
     options = {k: trained.plan.nested["backbone"][k] for k in ("patch", "width", "depth", "heads", "pool")}
-    table = compare_methods(trained.train, trained.test, methods=wanted, by="family", seed=trained.seed, epochs=5, batch_size=128,
+    table = compare_methods(trained.train, trained.test, by="family", finetune=100, seed=trained.seed, steps=2, batch_size=128,
                             device="cpu", backbone="vit_tiny", **{f"backbone.{k}": v for k, v in options.items()})
-    rows = [table.row(name) for name in wanted]
-    found = {f"table {row.name}": row.interval("linear").value for row in rows if row.scores}
-    for protocol in ("knn", "linear"):
-        found[f"least gain {protocol}"] = min(table.gain(row.name, protocol).value if row.scores else -1.0 for row in rows)
-    return found | {"families": float(len({family(row.name) for row in rows if row.scores})),
-                    "costed": sum(row.seconds > 0 for row in rows) / len(rows)}
+    rows = table.rows[2:]
+    whole = {family(row.name) for row in rows if set(row.scores) == {"knn", "linear", "finetune"}}
+    return {"families": float(len(whole - {"with labels"})), "supervised": float("with labels" in whole),
+            "costed": sum(row.seconds > 0 for row in rows) / len(rows)}
 
 
-def wrong_pairs(arms) -> float:
-    """By how much SimCLR in the table lies above the same run with wrong pairs."""
-    return arms["the command's table"]["table simclr"] - arms["wrong pairs"]["linear"]
+def least_knn(arms) -> float:
+    """By how much the worst of the six lies above the untrained network."""
+    return min(arms[name]["knn"] for name in FAMILIES) - arms["untrained"]["knn"]
+
+
+def least_linear(arms) -> float:
+    return min(arms[name]["linear"] for name in FAMILIES) - arms["untrained"]["linear"]
+
+
+def least_finetune(arms) -> float:
+    return min(arms[name]["finetune"] for name in FAMILIES) - arms["untrained"]["finetune"]
 
 
 DATA, SAME = "moved-digits", {"batch_size": 128, **VIT}
+TRAINED = SAME | {"epochs": 5}
+ARMS = (
+    *(Arm(name, method, DATA, TRAINED, "subject", 120, (tuned,)) for name, method in FAMILIES.items()),
+    Arm("untrained", None, DATA, SAME, "baseline", 60, (tuned,)),
+    Arm("wrong pairs", "s137_unpaired", DATA, TRAINED, "ablation", 120, (tuned,)),
+    Arm("the command", None, DATA, SAME, "control", 120, (the_table,)),
+)
+BUDGET = ("5 passes over 6,000 items of 20 × 20 for every method, ViT 64 × 2 on 25 tokens, batch 128, fine-tuning of at most 200 steps, at "
+          "most 120 s of one core an arm; every method by the recipe for short runs that it ships with, none tuned on these data")
 
 PROOF = Proof(
     id="S137",
@@ -52,23 +78,20 @@ PROOF = Proof(
               "conditions, and every one learns.",
     works_when="The command prints a table of at least five families on one ViT and one set of data, in which each line beats random "
                "initialisation in k-NN and linear accuracy and says what it cost.",
-    arms=(
-        Arm("the command's table", None, DATA, SAME, "subject", 300, (the_table,)),
-        Arm("wrong pairs", "s137_unpaired", DATA, SAME | {"epochs": 5}, "ablation", 60),
-    ),
+    arms=ARMS,
     claims=(
-        Claim("At least five families are in the table.", "families", "the command's table", kind="threshold", margin=4.5),
-        Claim("Each beats random initialisation on the linear probe: the smallest gain is above zero.", "least gain linear",
-              "the command's table", kind="threshold"),
-        Claim("Each beats it in k-NN.", "least gain knn", "the command's table", kind="threshold"),
-        Claim("Every line says what it cost.", "costed", "the command's table", kind="threshold", margin=0.999),
-        Claim("With positives of other items SimCLR's linear probe is lower.", "linear", kind="across arms", value=wrong_pairs),
+        Claim("The command's table has at least five families.", "families", "the command", kind="threshold", margin=4.5),
+        Claim("Every line of it says what it cost.", "costed", "the command", kind="threshold", margin=0.999),
+        Claim("The worst of the six families beats random initialisation on the linear probe.", "linear", kind="across arms",
+              value=least_linear),
+        Claim("And in k-NN.", "knn", kind="across arms", value=least_knn),
+        Claim("With positives of other items SimCLR's linear probe is lower.", "linear", "wrong pairs", "contrastive", "smaller"),
     ),
     seeds=(0, 1, 2),
-    budget="5 passes over 6,000 items of 20 × 20 for every method, ViT 64 × 2 on 25 tokens, batch 128, at most 50 s of one core a line; "
-           "every method by the recipe for short runs that it ships with, none tuned on these data",
+    budget=BUDGET,
     data="real",
-    substitutions="Moved digits for a CIFAR-10 subset: there a short run of a Transformer tells methods apart.",
+    substitutions="Moved digits for a CIFAR-10 subset: there a short run of a Transformer tells methods apart. The command is run for two "
+                  "steps to see what it prints, the methods for five passes as arms of their own.",
     omissions="The survey's hybrid and multimodal families, of which no method is here yet, and its tasks of detection and segmentation.",
     prepare=prepare,
 )

@@ -331,7 +331,7 @@ def conformance(path: Path, *, steps: int = 400) -> bool:
 
 
 def matrix(found: dict[tuple[str, str], str], steps: int) -> str:
-    """docs/CONFORMANCE.md: what was seen of every (method, modality)."""
+    """docs/CONFORMANCE.md: what was seen of every (method, modality); what was not looked at says so."""
     columns = (*MODALITIES, *EXTRA)
     head = ["# Conformance", "",
             "Made by `make conformance`: `check_method` over every method and modality, on generated data whose class is a small part of "
@@ -339,7 +339,7 @@ def matrix(found: dict[tuple[str, str], str], steps: int) -> str:
             "initialisation and above the same run with pairs or targets shuffled anew every step. No run was stopped by the health "
             "monitor unless its cell says so. The sets, rate and crop scale were chosen among about ten tried, by the same k-NN "
             "accuracy.", "", "| method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    rows = [f"| {n} | " + " | ".join(found[n, m] for m in columns) + " |" for n in names("method")]
+    rows = [f"| {n} | " + " | ".join(found.get((n, m), "not run") for m in columns) + " |" for n in names("method")]
     return "\n".join([*head, *rows]) + "\n"
 
 

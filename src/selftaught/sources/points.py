@@ -16,9 +16,10 @@ from .arrays import check_samples
 from .asked import Asked
 from .canvases import CanvasSource, check_count
 from .files import Files
-from .fingerprints import fingerprint_of, hash_rows
+from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
+from .laid_out import LaidOut
 from .points_files import AXES, INPUTS, Cloud, decode_cloud, flaw, parse_cloud
 
 POINT_SUFFIXES = frozenset({".ply", ".off", ".xyz", ".npy", ".npz"})
@@ -98,14 +99,13 @@ class PointsArchive(Archive, PointsSource):
     """The files of points in an archive."""
 
 
-class PointsArrays(Source):
+class PointsArrays(LaidOut):
     """Clouds that lie in memory: [N, P, 3 + features], a list of [P_i, 3 + features], or rows [sum of P, …] with their `ptr`.
 
     Items and facts as those of `PointsSource`; columns are called x, y, z, f3, f4 … Raises DataError for what is no set of clouds.
     """
 
     modality = "points"
-    resident = True
 
     def __init__(self, x: np.ndarray | Sequence[np.ndarray], *, y: Any = None, group: Any = None, ptr: np.ndarray | None = None,
                  origin: str = "array", classes: list[str] | None = None, least: int = 2):
@@ -145,13 +145,6 @@ class PointsArrays(Source):
                 cloud = cloud[np.random.default_rng(len(cloud)).permutation(len(cloud))[:points]]
             self._x[row, :, :len(cloud)] = cloud.T
             self._size[row, 0] = len(cloud)
-
-    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        x = self._x[indices]
-        return {"x": x, "size": self._size[indices], "hash": hash_rows(x)}
-
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        return {name: field[0] for name, field in self.take(np.array([int(index)])).items()}
 
     def name(self, index: int) -> str:
         return f"{self.origin}, cloud {index}"

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import BadItem, DataError, Facts, OptionError, Source
+from ..contracts import BadItem, DataError, Facts, OptionError
 from .archives import Archive
 from .arrayfiles import VIDEO_LAYOUTS
 from .arrays import check_samples, stretch
@@ -18,9 +18,10 @@ from .asked import Asked
 from .canvases import CanvasSource, check_count
 from .decoding import Pixels, content_hash, decode
 from .files import Files
-from .fingerprints import fingerprint_of, hash_rows
+from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
+from .laid_out import LaidOut
 from .listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, class_folders, passed_over, scan
 from .video_decoding import canvas_of, decode_video, read_video_header, skipped
 
@@ -143,12 +144,11 @@ class FrameFolders(VideoSource):
         return self._files.fingerprint()
 
 
-class VideoArrays(Source):
+class VideoArrays(LaidOut):
     """Clips that lie in memory: [N, T, H, W], [N, T, H, W, C], [N, T, C, H, W] or [N, C, T, H, W], or a list of clips that differ in
     length or size; uint8, truth values, or real numbers in [0, 1]. Items and facts as those of `VideoSource`, of C channels."""
 
     modality = "video"
-    resident = True
 
     def __init__(self, x: Any, *, y: Any = None, group: Any = None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
@@ -183,13 +183,6 @@ class VideoArrays(Source):
             chosen = clip[first : first + frames * stride : stride]
             self._x[row] = canvas_of(stretch(chosen, side), frames)
             self._size[row] = len(chosen), *clip.shape[2:]
-
-    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        x = self._x[indices]
-        return {"x": x, "size": self._size[indices], "hash": hash_rows(x)}
-
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        return {name: field[0] for name, field in self.take(np.array([int(index)])).items()}
 
     def name(self, index: int) -> str:
         return f"{self.origin}, clip {index}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import BadItem, DataError, Facts, OptionError, Source
+from ..contracts import BadItem, DataError, Facts, OptionError
 from .archives import Archive
 from .arrayfiles import VOLUME_LAYOUTS
 from .arrays import check_samples
@@ -15,9 +15,10 @@ from .asked import Asked
 from .canvases import CanvasSource, check_count
 from .decoding import content_hash
 from .files import Files
-from .fingerprints import fingerprint_of, hash_rows
+from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
+from .laid_out import LaidOut
 from .listing import VOLUME_SUFFIXES
 from .volume_decoding import cells_of, channels_first, checked_spacing, on_canvas, read_volume
 
@@ -98,12 +99,11 @@ class VolumeArchive(Archive, VolumeSource):
     """The volumes in an archive."""
 
 
-class VolumeArrays(Source):
+class VolumeArrays(LaidOut):
     """Volumes that lie in memory: [N, D, H, W], [N, C, D, H, W] or [N, D, H, W, C], or a list of volumes that differ in size. spacing: of
     all, [3], or of each, [N, 3], along D, H, W; 1 where not given. Items and facts as those of `VolumeSource`. Raises DataError."""
 
     modality = "volume"
-    resident = True
 
     def __init__(self, x: Any, *, spacing: Any = None, y: Any = None, group: Any = None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
@@ -145,13 +145,6 @@ class VolumeArrays(Source):
                 self._x[row], self._size[row] = on_canvas(volume, own, shape, spacing)
             except BadItem as bad:
                 raise DataError(f"{self.name(row)}: {bad.reason}; mend it or leave it out.") from None
-
-    def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        x = self._x[indices]
-        return {"x": x, "size": self._size[indices], "hash": hash_rows(x)}
-
-    def read(self, index: int) -> dict[str, np.ndarray]:
-        return {name: field[0] for name, field in self.take(np.array([int(index)])).items()}
 
     def name(self, index: int) -> str:
         return f"{self.origin}, volume {index}"

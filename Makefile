@@ -20,11 +20,11 @@ test: $(READY)  ## the tests: no network, no data folder needed
 lint: $(READY)
 	$(BIN)/ruff check src tests benchmarks
 
-conformance: $(READY)  ## check_method over every method and modality; writes docs/CONFORMANCE.md
-	$(BIN)/python -m selftaught.testing
+conformance: $(READY)  ## check_method over every method and modality: hours, goes on where it was; writes docs/CONFORMANCE.md
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/conformance.py
 
-bench: $(READY)  ## all that takes minutes; benchmarks/methods_table.py takes hours, benchmarks/gpu_*.py a GPU
-	for f in $(filter-out benchmarks/gpu_% benchmarks/methods_%,$(wildcard benchmarks/*.py)); do nice $(BIN)/python $$f || exit 1; done
+bench: $(READY)  ## all that takes minutes; methods_table.py and conformance.py take hours, gpu_*.py a GPU
+	for f in $(filter-out benchmarks/gpu_% benchmarks/methods_% benchmarks/conformance.py benchmarks/result_lines.py,$(wildcard benchmarks/*.py)); do nice $(BIN)/python $$f || exit 1; done
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .ruff_cache

@@ -13,12 +13,7 @@ docs/METHODS.md from the lines (`methods_page.py`). Needs SELFTAUGHT_DATA.
 from __future__ import annotations
 
 import argparse
-import fcntl
-import hashlib
-import inspect
-import json
 import math
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import result_lines
 import torch
 
-import selftaught
 from selftaught.contracts import NotApplicable, SelftaughtError, Source, find, names
 from selftaught.encoder import Encoder
 from selftaught.evaluation import knn, linear_probe
@@ -90,45 +85,17 @@ def methods() -> list[str]:
 
 @cache
 def version(method: str) -> str:
-    """Hash of the code that bears on a method's numbers: the engine's rooms, this script, and of methods/ and objectives/ the files
-    that the method's own reach, so that a new method leaves the lines of the others valid."""
-    root = Path(selftaught.__file__).parent
-    rooms = {"contracts", "collectives.py", "measures.py", "sources", "networks", "views", "modalities", "encoder.py", "evaluation",
-             "training", "plan.py"}
-    files = {p for p in root.rglob("*.py") if p.relative_to(root).parts[0] in rooms} | {Path(__file__), root / "protocols" / "baselines.py"}
-    classes = () if method in BASELINES else find("method", method).__mro__
-    waiting, seen = [c.__module__ for c in classes if c.__module__ in sys.modules], set()
-    while waiting:
-        module = sys.modules[name := waiting.pop()]
-        if name not in seen and name.startswith(("selftaught.methods.", "selftaught.objectives.")):
-            seen.add(name)
-            files.add(Path(inspect.getfile(module)))
-            waiting += [v.__name__ if inspect.ismodule(v) else v.__module__ for v in vars(module).values()
-                        if inspect.ismodule(v) and v.__name__ in sys.modules or getattr(v, "__module__", None) in sys.modules]
-    digest = hashlib.sha256()
-    for path in sorted(files):
-        digest.update(path.name.encode() + path.read_bytes())
-    return digest.hexdigest()[:12]
+    """Of the code that bears on a method's numbers, this script's included."""
+    return result_lines.version(None if method in BASELINES else find("method", method), Path(__file__),
+                                result_lines.ROOT / "protocols" / "baselines.py")
 
 
 def lines(path: Path | None = None) -> list[dict[str, Any]]:
-    """All whole lines; the last, where it was cut short, is left out."""
-    found, path = [], path or RESULTS
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else ():
-        try:
-            found.append(json.loads(line))
-        except ValueError:
-            continue
-    return found
+    return result_lines.read(path or RESULTS)
 
 
 def append(line: dict[str, Any], path: Path | None = None) -> None:
-    """One write under a lock: several processes may work at once, and none sees half a line."""
-    path = path or RESULTS
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a", encoding="utf-8") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        handle.write(json.dumps(line, ensure_ascii=False) + "\n")
+    result_lines.append(line, path or RESULTS)
 
 
 # ---- one arm -------------------------------------------------------------------------------------------------------------

@@ -1,17 +1,11 @@
-"""`check_method`: what every method must hold on every modality it claims, seen by running it on small generated data.
-
-`python -m selftaught.testing` runs every registered method on every modality and writes docs/CONFORMANCE.md.
-"""
+"""`check_method`: what every method must hold on every modality it claims, seen by running it on small generated data."""
 
 from __future__ import annotations
 
 import copy
-import multiprocessing
-import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from .contracts import Batch, Clean, Draws, NotApplicable, SelftaughtError, Source, find, names
+from .contracts import Batch, Clean, Draws, NotApplicable, Source, find
 from .encoder import Encoder
 from .evaluation import knn
 from .methods import Method
@@ -27,7 +21,7 @@ from .networks import Teacher
 from .plan import Plan, make_plan
 from .sources import open_source
 from .sources.generated import generated
-from .training import Outcome, RunFolder, Settings, fit, write_text
+from .training import Outcome, RunFolder, Settings, fit
 from .training.gloo import GlooPair
 
 MODALITIES = ("image", "series", "table")
@@ -182,7 +176,7 @@ def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | No
         found += [Check(cls.name, modality, *result) for result in _cell(cls, modality, plan, source, two_processes)]
         if learns == "every" or (learns and not learned):
             learned = True
-            found.append(Check(cls.name, modality, *_learns(cls, modality, steps=steps, **(options or {}))))
+            found.append(Check(cls.name, modality, *learning(cls, modality, steps=steps, **(options or {}))))
     failed = [f"{c.method} on {c.modality}: {c.name}: {c.seen}" for c in found if c.holds is False]
     if failed:
         raise AssertionError("\n".join(failed))
@@ -286,7 +280,7 @@ def _train_double(cls: type[Method], modality: str, devices: int) -> dict[str, t
     return {k: v.detach().clone() for k, v in method.state_dict().items()}
 
 
-def _learns(cls: type[Method], modality: str, *, steps: int = 200, margin: float = 0.05, **options: Any) -> tuple[str, bool, str]:
+def learning(cls: type[Method], modality: str, *, steps: int = 200, margin: float = 0.05, **options: Any) -> tuple[str, bool, str]:
     """Beats its random initialisation and the same run with pairs or targets shuffled anew every step, in k-NN accuracy; where a
     method sees items clean and alone there is nothing to shuffle."""
     reference, test = source_of(modality, 768), source_of(modality, 384, seed=1)
@@ -298,54 +292,3 @@ def _learns(cls: type[Method], modality: str, *, steps: int = 200, margin: float
     control = score(plan, train(plan, reference, broken=True, stop_on_collapse=False)[0], reference, test)
     better = trained >= start + margin and trained >= control + margin
     return "learns", better, f"k-NN {trained:.3f}; random initialisation {start:.3f}; shuffled {control:.3f}"
-
-
-# ---- the matrix -------------------------------------------------------------------------------------------------------------
-
-
-def cell(name: str, modality: str, steps: int) -> tuple[str, bool]:
-    """What `check_method` saw of one method on one modality, learning included, in words; and whether all of it holds."""
-    torch.set_num_threads(1)
-    try:
-        checks = check_method(name, modalities=(modality,), learns=False)
-        absent = next((c.seen for c in checks if c.name == "applies"), None)
-        if absent:
-            return f"not applicable: {absent}", True
-        _, learned, seen = _learns(find("method", name), modality, steps=steps)
-    except (AssertionError, SelftaughtError) as error:
-        return "**does not hold**: " + str(error).replace("\n", "; ")[:300], False
-    return f"{'holds' if learned else '**does not learn in this budget**, the rest holds'}: {seen}", learned
-
-
-def conformance(path: Path, *, steps: int = 400) -> bool:
-    """Every registered method on every modality, a process a core; writes the matrix and says whether all cells hold."""
-    cells = [(name, modality) for name in names("method") for modality in (*MODALITIES, *EXTRA)]
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(max(1, (os.cpu_count() or 2)), mp_context=context) as pool:
-        found = {key: pool.submit(cell, *key, steps) for key in cells}
-        for (name, modality), future in found.items():
-            print(f"{name} × {modality}: {future.result()[0]}", flush=True)
-    results = {key: future.result() for key, future in found.items()}
-    write_text(path, matrix({key: seen for key, (seen, _) in results.items()}, steps))
-    return all(held for _, held in results.values())
-
-
-def matrix(found: dict[tuple[str, str], str], steps: int) -> str:
-    """docs/CONFORMANCE.md: what was seen of every (method, modality); what was not looked at says so."""
-    columns = (*MODALITIES, *EXTRA)
-    head = ["# Conformance", "",
-            "Made by `make conformance`: `check_method` over every method and modality, on generated data whose class is a small part of "
-            f"what varies. Learning: k-NN accuracy over 12 classes after {steps} steps of 64 items must lie five points above random "
-            "initialisation and above the same run with pairs or targets shuffled anew every step. No run was stopped by the health "
-            "monitor unless its cell says so. The sets, rate and crop scale were chosen among about ten tried, by the same k-NN "
-            "accuracy.", "", "| method | " + " | ".join(columns) + " |", "|---|" + "---|" * len(columns)]
-    rows = [f"| {n} | " + " | ".join(found.get((n, m), "not run") for m in columns) + " |" for n in names("method")]
-    return "\n".join([*head, *rows]) + "\n"
-
-
-if __name__ == "__main__":
-    import sys
-
-    from selftaught.testing import conformance as run  # by its importable name, which the processes find again
-
-    sys.exit(0 if run(Path("docs/CONFORMANCE.md")) else 1)

@@ -1,0 +1,108 @@
+"""`check_method`, learning included, over every method and modality: a line a cell, and docs/CONFORMANCE.md from the lines.
+
+    python benchmarks/conformance.py [--only NAME,…] [--minutes BUDGET] [--page] [--list]
+
+A cell whose line is there, of the present code, is not run again, so the command can be stopped and called again; all of it takes
+hours. --only: methods or modalities. --minutes: begins no cell after that time. --page: writes the page from the lines, and leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import os
+import sys
+import time
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+import torch
+from result_lines import ROOT, append, read, version
+
+from selftaught import methods  # noqa: F401  (enters the methods in the registry)
+from selftaught.contracts import SelftaughtError, find, names
+from selftaught.testing import EXTRA, MODALITIES, check_method, learning
+
+RESULTS = Path(__file__).parent / "results" / "conformance.jsonl"
+PAGE = Path(__file__).parent.parent / "docs" / "CONFORMANCE.md"
+COLUMNS = (*MODALITIES, *EXTRA)
+STEPS = 400
+
+
+def code(method: str) -> str:
+    return version(find("method", method), ROOT / "testing.py", ROOT / "protocols" / "baselines.py")
+
+
+def cell(method: str, modality: str) -> dict[str, Any]:
+    """What was seen of one method on one modality, in words; `holds` is None where it does not apply."""
+    torch.set_num_threads(1)
+    found = {"method": method, "modality": modality, "version": code(method)}
+    try:
+        checks = check_method(method, modalities=(modality,), learns=False)
+        if absent := [c.seen for c in checks if c.name == "applies"]:
+            return found | {"holds": None, "seen": f"not applicable: {absent[0]}"}
+        _, learned, seen = learning(find("method", method), modality, steps=STEPS)
+    except (AssertionError, SelftaughtError) as error:
+        return found | {"holds": False, "seen": "**does not hold**: " + str(error).replace("\n", "; ")[:300]}
+    return found | {"holds": learned, "seen": f"{'holds' if learned else '**does not learn in this budget**, the rest holds'}: {seen}"}
+
+
+def page(lines: list[dict[str, Any]]) -> str:
+    """The whole of docs/CONFORMANCE.md: of every cell the last line; what was not looked at says so."""
+    last = {(line["method"], line["modality"]): line for line in lines}
+    head = ["# Conformance", "",
+            "Made by `make conformance`: `check_method` over every method and modality, on generated data whose class is a small part of "
+            f"what varies. Learning: k-NN accuracy over 12 classes after {STEPS} steps of 64 items must lie five points above random "
+            "initialisation and above the same run with pairs or targets shuffled anew every step. No run was stopped by the health "
+            "monitor unless its cell says so. The sets, rate and crop scale were chosen among about ten tried, by the same k-NN "
+            "accuracy. The last column: the versions of the code that bears on the cells.", "",
+            "| method | " + " | ".join(COLUMNS) + " | code |", "|---|" + "---|" * (len(COLUMNS) + 1)]
+    rows = []
+    for method in sorted({n for n, _ in last}):
+        mine = [last.get((method, m)) for m in COLUMNS]
+        seen = [line["seen"].replace("|", "/") if line else "not run" for line in mine]
+        rows.append(" | ".join([f"| {method}", *seen, " ".join(sorted({line["version"] for line in mine if line})) + " |"]))
+    return "\n".join([*head, *rows]) + "\n"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="methods or modalities, separated by commas")
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--page", action="store_true", help="write docs/CONFORMANCE.md from the lines, and leave")
+    parser.add_argument("--list", action="store_true", help="print what is left to run, and leave")
+    options = parser.parse_args(arguments)
+    every = [n for n in names("method") if find("method", n).__module__.startswith("selftaught.methods")]
+    only = {o for o in options.only.split(",") if o}
+    if unknown := only - {*every, *COLUMNS}:
+        parser.error(f"--only: {', '.join(sorted(unknown))} is neither a method nor one of {', '.join(COLUMNS)}")
+    rows, columns = (sorted(only & {*kind}, key=kind.index) or kind for kind in (every, COLUMNS))
+    done = {(line["method"], line["modality"], line["version"]) for line in read(RESULTS)}
+    left = [] if options.page else [(n, m) for m in columns for n in rows if (n, m, code(n)) not in done]
+    if options.list:
+        print("\n".join(f"{n} × {m}" for n, m in left) + f"\n{len(left)} left")
+        return 0
+    run(left, options.processes, options.minutes)
+    PAGE.write_text(page(read(RESULTS)), encoding="utf-8")
+    wanted = {(n, m) for n in rows for m in columns}
+    return int(any(line["holds"] is False for line in read(RESULTS) if (line["method"], line["modality"]) in wanted))
+
+
+def run(left: list[tuple[str, str]], processes: int, minutes: float) -> None:
+    """All cells, or those that can begin in time; a line is written as a cell ends."""
+    began, waiting = time.perf_counter(), iter(left)
+    with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        running = {pool.submit(cell, *key) for key, _ in zip(waiting, range(processes))}
+        while running:
+            ended = next(as_completed(running))
+            running.remove(ended)
+            append(ended.result(), RESULTS)
+            print("{method} × {modality}: {seen}".format(**ended.result()), flush=True)
+            if (time.perf_counter() - began) / 60 < minutes and (key := next(waiting, None)):
+                running.add(pool.submit(cell, *key))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -149,6 +149,26 @@ def compare_methods(
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 
 
+@app.command()
+def segment(
+    run: RunPath,
+    data: Data,
+    masks: Annotated[str, typer.Argument(help="A mask an item, called like it; its values are the classes.")],
+    held: Annotated[float, typer.Option(help="Part of the items that is scored.")] = 0.2,
+    ignore: Annotated[str, typer.Option(help="Values of masks that are left out, separated by commas.")] = "255",
+    seed: Annotated[int, typer.Option(help="Settles which items are scored.")] = 0,
+    baselines: Annotated[bool, typer.Option(help="Include random initialisation and raw input.")] = True,
+    as_json: Json = False,
+) -> None:
+    """Segment items by a linear map of the encoder's single tokens, and by their nearest tokens."""
+    from .protocols import segment as run_segmentation
+
+    left_out = [int(v) for v in ignore.split(",") if v.strip().isdigit()]
+    table = run_segmentation(_encoder(run), data, masks, held=held, ignore=left_out, seed=seed,
+                             baselines=("random", "raw") if baselines else (), say=lambda line: None if as_json else _say(line))
+    print(json.dumps(table.to_json()) if as_json else table.to_text())
+
+
 def _budgets(text: str) -> list[float | int]:
     """`'0.01,1,100'` → [0.01, 1.0, 100]: fractions up to 1, counts above."""
     try:

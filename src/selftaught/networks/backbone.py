@@ -72,6 +72,11 @@ def average(x: Tensor, lengths: Tensor | None) -> Tensor:
     return x.flatten(2).sum(2) / (lengths.clamp(min=1) * x[0, 0, ..., 0].numel())[:, None].to(x.dtype)
 
 
+def places(x: Tensor) -> Tensor:
+    """[B, C, ...] → [B, N, C], a token a place of the map; a view, which costs nothing."""
+    return x.flatten(2).transpose(1, 2)
+
+
 def he_init(module: nn.Module) -> None:
     """Normal weights of variance 2 / fan-out for every convolution (He et al., 2015)."""
     for part in module.modules():

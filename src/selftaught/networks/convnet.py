@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..contracts import Facts, Features, register
-from .backbone import CONVOLUTIONS, Backbone, average, he_init, mask_steps, shorten, spatial_axes
+from .backbone import CONVOLUTIONS, Backbone, average, he_init, mask_steps, places, shorten, spatial_axes
 from .batchnorm import BatchNorm
 
 
@@ -37,7 +37,7 @@ class ConvNet(Backbone):
         for convolution, norm, stride in zip(self.convolutions, self.norms, self.strides):
             lengths = shorten(lengths, stride)
             x = mask_steps(F.relu(norm(convolution(x)), inplace=True), lengths)
-        return Features(average(x, lengths))
+        return Features(average(x, lengths), places(x), lengths=lengths)
 
 
 def stage_strides(side: int, stages: int, axes: int) -> list[int]:

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..contracts import Facts, Features, OptionError, register
-from .backbone import CONVOLUTIONS, Backbone, average, he_init, mask_steps, shorten, spatial_axes
+from .backbone import CONVOLUTIONS, Backbone, average, he_init, mask_steps, places, shorten, spatial_axes
 from .batchnorm import BatchNorm
 
 POOLS = {1: nn.MaxPool1d, 2: nn.MaxPool2d, 3: nn.MaxPool3d}
@@ -97,7 +97,7 @@ class ResNet(Backbone):
             for block in stage:
                 x = block(x, lengths)
                 lengths = shorten(lengths, block.stride)
-        return Features(average(x, lengths))
+        return Features(average(x, lengths), places(x), lengths=lengths)
 
 
 def _resnet(name: str, facts: Facts, block: type[Block], depths: Sequence[int], stem: str) -> ResNet:

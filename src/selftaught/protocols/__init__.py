@@ -7,9 +7,10 @@ from .finetune import finetune
 from .nearest import nearest_items
 from .report import write_report
 from .rotation import rotation_probe
+from .segmentation import segment
 from .table import Cell, Table
 
 __all__ = [
     "Cell", "Supervision", "Table", "compare_methods", "estimate_statistics", "evaluate", "finetune", "nearest_items", "random_encoder",
-    "rotation_probe", "train_supervised", "write_report",
+    "rotation_probe", "segment", "train_supervised", "write_report",
 ]

@@ -38,13 +38,15 @@ class Cell:
 
 @dataclass
 class Table:
-    """All cells, and what else a reader should know: ranks, cost, overlap, items left out."""
+    """All cells, and what else a reader should know: ranks, cost, overlap, items left out. apart: the protocols measure different
+    things, so that each has a winner of its own."""
 
     cells: list[Cell] = field(default_factory=list)
     ranks: dict[str, float] = field(default_factory=dict)
     measures: dict[str, dict[str, float]] = field(default_factory=dict)
     cost: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    apart: bool = False
 
     def cell(self, representation: str, protocol: str, budget: float) -> Cell | None:
         return next((c for c in self.cells if (c.representation, c.protocol, c.budget) == (representation, protocol, budget)), None)
@@ -55,10 +57,11 @@ class Table:
         return rows, sorted(columns, key=lambda c: (c[0], c[1]))
 
     def winners(self) -> list[str]:
-        """A line a label budget: which representation wins under its best protocol, and whether the intervals part."""
+        """A line a label budget: which representation wins under its best protocol (`apart`: under each), and whether the intervals
+        part."""
         lines = []
-        for budget in sorted({c.budget for c in self.cells if c.budget > 0}):
-            here = [c for c in self.cells if c.budget == budget]
+        for budget, protocol in sorted({(c.budget, c.protocol if self.apart else "") for c in self.cells if c.budget > 0}):
+            here = [c for c in self.cells if c.budget == budget and protocol in ("", c.protocol)]
             best: dict[str, Cell] = {}
             for c in here:
                 if c.representation not in best or c.score.value > best[c.representation].score.value:
@@ -98,7 +101,8 @@ class Table:
                 c = self.cell(row, protocol, budget)
                 shown.append(f"{c.score.value:.3f} [{c.score.low:.3f}, {c.score.high:.3f}]" if c else "–")
             lines.append([column_name(protocol, budget, labels), *shown])
-        lines.append(["RankMe", *(f"{self.ranks[r]:.1f}" if r in self.ranks else "–" for r in rows)])
+        if self.ranks:
+            lines.append(["RankMe", *(f"{self.ranks[r]:.1f}" if r in self.ranks else "–" for r in rows)])
         lines.append(["cost, seconds", *(f"{self.cost[r]:.0f}" if r in self.cost else "–" for r in rows)])
         table = [["", *names], *lines]
         widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]

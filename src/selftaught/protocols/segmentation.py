@@ -1,0 +1,122 @@
+"""`segment`: what single tokens of an encoder know of places, on items with masks, beside random initialisation and the raw input."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import PurePath
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..contracts import BadItem, DataError, OptionError, Source, nearest
+from ..encoder import Encoder
+from ..evaluation import dense_probe, split_indices, token_knn
+from ..sources import open_source
+from .baselines import random_encoder
+from .table import Cell, Table
+
+BASELINES = ("random", "raw")
+MOST = 256  # distinct values of masks; more are a picture, not a mask
+
+
+def segment(encoder: Any, items: Any, masks: Any, *, held: float = 0.2, ignore: Sequence[int] = (255,), seed: int = 0,
+            baselines: Sequence[str] = BASELINES, say: Callable[[str], None] = lambda line: None) -> Table:
+    """Segments held-out items by a linear map of single tokens (mean IoU) and by their nearest tokens (accuracy).
+
+    encoder: an Encoder, a Run or a path, with a backbone that gives tokens. items: whatever `open_source` takes; masks: likewise, a mask an
+    item, whose values (or colours) are the classes; paired by name where both have files, else by place. Masks are taken at the size
+    that the encoder sees. held: the part of items that is scored; the rest fits the probe. ignore: values that no token is judged
+    by. baselines: random (untrained twin), raw (the input in each token's cell). Raises DataError and OptionError, each a sentence.
+    """
+    for name in baselines:
+        if name not in BASELINES:
+            raise nearest(name, BASELINES, what="baseline")
+    if not 0 < held < 1:
+        raise OptionError(f"held is the part of items that is scored, between 0 and 1, not {held}.")
+    encoder = encoder if isinstance(encoder, Encoder) else getattr(encoder, "encoder", None) or Encoder.load(encoder)
+    source, shape = encoder.open(items), encoder.preprocessing.facts.shape
+    answers, notes = read_masks(open_source(masks, modality=source.modality, least=1), named(source), len(source), shape[1:], ignore)
+    fit, test = split_indices(len(source), None, source.groups, fractions=(1 - held, held), seed=seed)
+    grid = encoder.backbone.grid(shape) if hasattr(encoder.backbone, "grid") else None
+    ways: dict[str, Callable[[], np.ndarray]] = {"encoder": lambda: encoder.embed(source, tokens=True)}
+    if "raw" in baselines:
+        ways["raw"] = lambda: cells(encoder.raw(source), shape, seen["count"], grid)
+    if "random" in baselines:
+        ways["random"] = lambda: random_encoder(encoder, source, seed=seed).embed(source, tokens=True)
+    table, seen = Table(notes=notes, apart=True), {}
+    for name, tokens_of in ways.items():
+        began = time.perf_counter()
+        tokens = tokens_of()
+        seen["count"] = tokens.shape[1]
+        fine = np.isfinite(tokens).all(axis=(1, 2))
+        train, scored = fit[fine[fit]], test[fine[test]]
+        for probe in (dense_probe, token_knn):
+            score = probe(tokens[train], answers[train], tokens[scored], answers[scored], grid=grid)
+            table.cells.append(Cell(name, score.name, 1.0, len(train), score))
+        table.cost[name] = round(time.perf_counter() - began, 1)
+        say(f"  {name}: scored in {time.perf_counter() - began:.0f} s")
+    return table
+
+
+def named(source: Source) -> list[str] | None:
+    """Every item's file name without folder and suffix; None where items are not files, or two share a name."""
+    names = [PurePath(source.name(i)).stem for i in range(len(source))]
+    files = all(PurePath(source.name(i)).suffix for i in range(min(len(source), 8)))
+    return names if files and len(set(names)) == len(names) else None
+
+
+def read_masks(masks: Source, names: list[str] | None, count: int, sides: Sequence[int], ignore: Sequence[int] = ()
+               ) -> tuple[np.ndarray, list[str]]:
+    """(int64 [count, *sides] classes, −1 where a value is ignored; notes): the masks in the order of the items they belong to, each
+    taken at its nearest pixels. names: of the items, where they are files. DataError where masks and items do not pair or are pictures."""
+    mine = named(masks) if names else None
+    if names and mine:
+        place = {name: i for i, name in enumerate(mine)}
+        if lacking := [n for n in names if n not in place]:
+            raise DataError(f"{len(lacking)} of {count} items have no mask of their name; the first: {lacking[0]}. Masks are called "
+                            f"like their items, such as {mine[0]}.")
+        order = [place[n] for n in names]
+    elif len(masks) == count:
+        order = list(range(count))
+    else:
+        raise DataError(f"There are {len(masks)} masks for {count} items, and no file names to pair them by: give one for each, in order.")
+    found: dict[tuple[int, ...], int] = {}
+    out = np.empty((count, *sides), dtype=np.int64)
+    for i, j in enumerate(order):
+        try:
+            x = masks.read(j)["x"]
+        except BadItem as reason:
+            raise DataError(f"The mask {masks.name(j)} cannot be read: {reason}.") from None
+        x = x[(slice(None), *np.ix_(*(nearest_places(a, b) for a, b in zip(x.shape[1:], sides))))]
+        values, codes = np.unique(x.reshape(len(x), -1), axis=1, return_inverse=True)
+        keys = [tuple(v.tolist()) for v in values.T]
+        for key in keys:
+            found.setdefault(key, len(found))
+        if len(found) > MOST:
+            raise DataError(f"The masks have more than {MOST} distinct values by {masks.name(j)}, so they are pictures, or were saved with "
+                            "losses: give masks whose values are classes, as PNG.")
+        out[i] = np.array([found[k] for k in keys])[codes.reshape(-1)].reshape(sides)
+    order_of = {code: rank for rank, (_, code) in enumerate(sorted(found.items()))}
+    classes = np.array([-1 if all(v in ignore for v in key) else order_of[code] for key, code in found.items()])
+    shown = ", ".join("/".join(map(str, key)) for key in sorted(found))
+    return classes[out], [f"classes are the masks' values {shown}" + (f"; left out: {', '.join(map(str, ignore))}" if ignore else "") + "."]
+
+
+def nearest_places(have: int, want: int) -> np.ndarray:
+    """Of `have` pixels in a row, those nearest to the centres of `want`."""
+    return np.minimum(((np.arange(want) + 0.5) * have / want).astype(np.int64), have - 1)
+
+
+def cells(raw: np.ndarray, shape: Sequence[int], count: int, grid: Sequence[int] | None = None) -> np.ndarray:
+    """[N, count, D]: of items [N, C · sides] the part in each token's cell; sides that the grid does not divide are cut at the end."""
+    sides = shape[1:]
+    grid = tuple(grid or (round(count ** (1 / len(sides))),) * len(sides))
+    size = [max(side // n, 1) for side, n in zip(sides, grid)]
+    x = torch.from_numpy(raw).view(len(raw), *shape)
+    for axis, (n, step) in enumerate(zip(grid, size)):
+        x = x.narrow(2 + axis, 0, n * step).unfold(2 + axis, step, step)
+    axes = len(sides)
+    order = [0, *range(2, 2 + axes), 1, *range(2 + axes, 2 + 2 * axes)]
+    return x.permute(order).reshape(len(raw), count, -1).numpy()

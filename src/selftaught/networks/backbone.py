@@ -16,7 +16,8 @@ CONVOLUTIONS = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 class Backbone(nn.Module):
     """[B, ...] → Features. A subclass sets `width` (of the pooled features) and names its `abilities`.
 
-    abilities: 'tokens' (Features.tokens), 'keep' (encodes a subset of the tokens), 'layers' (outputs of blocks). Token
+    abilities: 'tokens' (Features.tokens, each with its place on a grid; a map's places without a grid are no ability), 'keep'
+    (encodes a subset of the tokens), 'layers' (outputs of blocks). Token
     backbones also have `grid(shape)`, the numbers of tokens along the axes of an item of that shape; `ordered` is False where its
     tokens are a set, and `places(x, lengths)` [B, N, axes] says where they lie where that differs from item to item.
     """

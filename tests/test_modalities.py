@@ -293,3 +293,19 @@ def test_real_series_keep_their_neighbours_under_the_default_views(name, shape):
     distance = torch.cdist(view, clean)
     rank = (distance < distance.diagonal()[:, None]).float().mean(1)
     assert rank.mean() < 0.25
+
+
+def test_settings_of_the_input_reach_the_network():
+    """`input.NAME` of a run; what a modality does not know, and one that has none, is a sentence."""
+    from selftaught.plan import make_plan
+    from selftaught.testing import source_of
+
+    sound, words, rows = (source_of(name, 32) for name in ("audio", "text", "table"))
+    assert make_plan(sound, {"input.mels": "20"}).facts.shape[:2] == (1, 20)
+    assert len(make_plan(sound, {"input.form": "waveform"}).facts.shape) == 2
+    plan = make_plan(words, {"input.vocabulary": 300})
+    assert plan.facts.vocabulary <= 300 + 3 and "input.vocabulary" in plan.to_json()
+    for source, options, said in ((sound, {"input.mel": 20}, "Did you mean 'mels'"), (rows, {"input.mels": 20}, "leave out input.mels"),
+                                  (words, {"input.vocabulary": 20}, "at least 300"), (sound, {"input.mels": "many"}, "input.mels")):
+        with pytest.raises(OptionError, match=said):
+            make_plan(source, options)

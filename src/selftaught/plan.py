@@ -199,7 +199,7 @@ class Planner:
         if resolution is not None and not (isinstance(resolution, int) and resolution >= 4):
             raise OptionError(f"resolution={resolution!r} does not fit: expected a whole number of at least 4.")
         if self.preprocessing is None:
-            self.preprocessing = modality.prepare(self.source, resolution=resolution)
+            self.preprocessing = modality.prepare(self.source, resolution=resolution, **modality.settings(self.nested["input"]))
         self.facts = self.preprocessing.facts
         method = self._method()
         self.choose("seed", 0, "")

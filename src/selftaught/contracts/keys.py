@@ -32,6 +32,7 @@ GROUPS: dict[str, str] = {
     "training": "a field of its optimisation, training.optimizer=adamw",
     "views": "a setting of its views, views.flip=0",
     "backbone": "an option of the network, backbone.widths=32,64",
+    "input": "how items are read: of audio form, rate, mels; of video frames, stride; of text vocabulary",
 }
 FREE = ("device", "devices", "num_workers", "track", "log_every", "checkpoint_every", "max_bad")
 """Keys that may change when a run is resumed: they do not change what is learned."""

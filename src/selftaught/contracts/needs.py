@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import ClassVar
 
 TRANSFORM_WIDTH = 8
+STATISTICS = {"motion": 14, "appearance": 13}
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,26 @@ class Transformed(Need):
     @property
     def classes(self) -> int:
         return {"turn": 4, "channels": 6, "patch_turn": 4, "quadrant_turn": 16}[self.kind]
+
+
+@dataclass(frozen=True)
+class Measured(Need):
+    """One weakly augmented view that bears what a modality measures in it: `applied[kind]`, float [B, STATISTICS[kind]], roughly in −1 to
+    1, for each of `kinds`: 'motion' (where things move, and which way), 'appearance' (where colours change, and which there are)."""
+
+    kinds: tuple[str, ...] = ("motion", "appearance")
+    what: ClassVar[str] = "statistics of motion and appearance"
+
+
+@dataclass(frozen=True)
+class TurnedPair(Transformed, Pair):
+    """The views of `Pair`, each turned by a class drawn for every sample (kind 'turn'), its number in `applied["class"]`: views that are
+    paired and told apart (SiT)."""
+
+    kind: str = field(default="turn", init=False)
+    every: bool = field(default=False, init=False)
+    known: bool = field(default=False, init=False)
+    what: ClassVar[str] = "pairs of views whose turns can be told apart"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,6 @@ from ..contracts import (
     Source,
     Transformed,
     View,
-    fit_type,
     nearest,
     register,
 )
@@ -43,8 +42,6 @@ CLEAN = AudioSpec()
 WEAK = AudioSpec(crop_p=1.0, crop=(0.8, 1.0), gain_p=0.5)
 STRONG = AudioSpec(crop_p=1.0, band_p=1.0, gain_p=0.8, noise_p=0.5, time_mask_p=0.5, band_mask_p=0.5)
 WAVES = {"crop": (0.8, 1.0), "warp_p": 0.0}  # of series' strong views, whose crops and warps would change the pitch by an octave
-INPUT = {"form": "logmel", "rate": 0, "mels": 64}
-"""Settings of `prepare`. form: logmel or waveform. rate: samples a second (0: most files' own, at most 16,000). mels: bands."""
 WINDOW, CANVAS = 2.0, 4  # seconds that the network sees unless asked for more; windows of a clip that travel to the device
 _SLICE = 128  # clips read at a time while the statistics are taken
 _MAGMA = np.array([(0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97), (254, 194, 135),
@@ -60,14 +57,16 @@ class AudioModality(Modality):
     name = "audio"
     default_backbone = "convnet"
     opens_with = {"modality": "audio"}  # clips in memory do not say that they are sound
+    inputs = {"form": "logmel", "rate": 0, "mels": 64}
+    """form: logmel or waveform. rate: samples a second (0: most files' own, at most 16,000). mels: bands."""
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048, **options: Any) -> Preprocessing:
         """Settles rate, window and canvas, then reads evenly spaced clips for mean and deviation and counts the silent and clipped.
 
         resolution: frames (of waveforms samples) that the network sees; else those of 95 in 100 clips, at most 2 seconds. Longer
-        clips show windows in training and their middle in evaluation. options: fields of `INPUT`.
+        clips show windows in training and their middle in evaluation. options: `inputs`.
         """
-        chosen = _settings(options)
+        chosen = _checked(self.settings(options))
         base = innermost(source)
         rate, seconds = chosen["rate"] or base.own_rate, base.seconds
         logmel = LogMel(rate, chosen["mels"])
@@ -177,12 +176,7 @@ def _sides(need: Need, weak: AudioSpec, strong: AudioSpec, window: int) -> list[
                         "supplied: a clip has no colours, and its axes, time and frequency, do not turn into one another.")
 
 
-def _settings(options: dict[str, Any]) -> dict[str, Any]:
-    """`INPUT` with `options` in place, checked."""
-    for name in options:
-        if name not in INPUT:
-            raise nearest(name, INPUT, what="input option of audio")
-    chosen = {name: fit_type(f"input.{name}", options.get(name, default), default) for name, default in INPUT.items()}
+def _checked(chosen: dict[str, Any]) -> dict[str, Any]:
     if chosen["form"] not in ("logmel", "waveform"):
         raise nearest(chosen["form"], ("logmel", "waveform"), what="form of audio input")
     if chosen["mels"] < 4 or chosen["rate"] and chosen["rate"] < 500:

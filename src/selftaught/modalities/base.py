@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Draws, Facts, Mask, Need, NotApplicable, Source, View
+from ..contracts import Batch, Draws, Facts, Mask, Need, NotApplicable, OptionError, Source, View, fit_type, nearest
 from ..networks import build_backbone
 from ..views.masks import Masked
 
@@ -46,9 +46,20 @@ class Modality:
     token_backbone: str = "vit_tiny"  # where a method needs one that gives tokens
     deep_from: int | None = None  # beyond so many pixels a side the default backbone is too shallow
     opens_with: ClassVar[dict[str, Any]] = {}  # options that an encoder of this modality opens data with, where they say too little
+    inputs: ClassVar[dict[str, Any]] = {}  # settings of `prepare` beyond the resolution, `input.NAME` of a run, and their defaults
+
+    def settings(self, options: dict[str, Any]) -> dict[str, Any]:
+        """`inputs` with `options` in place. An OptionError names the nearest of an unknown one, or says that there are none."""
+        for name in options:
+            if not self.inputs:
+                raise OptionError(f"{self.name} data have no settings of their input but resolution: leave out input.{name}.")
+            if name not in self.inputs:
+                raise nearest(name, self.inputs, what=f"input option of {self.name}")
+        return {name: fit_type(f"input.{name}", options.get(name, default), default) for name, default in self.inputs.items()}
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
-        """Fits the preprocessing on at most `sample` evenly spaced items (bad ones passed over) and settles the network's shape."""
+        """Fits the preprocessing on at most `sample` evenly spaced items (bad ones passed over) and settles the network's shape.
+        A modality with `inputs` takes them as options."""
         raise NotImplementedError(f"modality {self.name} does not say how to prepare its data")
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:

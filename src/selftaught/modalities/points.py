@@ -35,7 +35,7 @@ WEAK = PointSpec(scale_p=1.0, move_p=1.0)  # Point-MAE's
 STRONG = PointSpec(turn_p=1.0, scale_p=1.0, move_p=1.0, jitter_p=1.0, crop_p=0.5, drop_p=0.8)
 MOST = 1024  # points that the network sees unless asked for more: what the field's sets have
 CELLS = 6  # of the occupancy along each axis: the input itself, as a baseline
-BACKBONES = ("pointnet", "point_transformer")
+BACKBONES = ("pointnet", "point_transformer", "voxel_transformer")
 NORMALS, COLOURS = ("nx", "ny", "nz"), ("red", "green", "blue")
 
 

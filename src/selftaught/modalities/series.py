@@ -130,7 +130,7 @@ class SeriesModality(Modality):
             short = min(window, max(8, window // 8 * 4))
             sides = [SeriesSide(strong, window, "global")] * need.large + [SeriesSide(small, short, "local")] * need.small
         elif isinstance(need, Transformed) and need.kind == "turn":
-            return TransformedSeries(SeriesViews([SeriesSide(change(WEAK), window, "weak")], mean, std, window), need)
+            sides = [SeriesSide(change(WEAK), window, "weak")]
         elif isinstance(need, Patches):
             whole = SeriesSide(strong, window, "global") if need.whole else None
             return PatchSeries(change(WEAK), need, mean, std, window, whole=whole)
@@ -138,6 +138,8 @@ class SeriesModality(Modality):
             raise NotApplicable(f"series: {need.what} ({type(need).__name__}) cannot be supplied: a series is a run of values "
                                 "in time, and no view of that kind is defined for it.")
         views = SeriesViews(sides, mean, std, window)
+        if isinstance(need, Transformed):
+            return TransformedSeries(views, need)
         return KnownSeries(views) if isinstance(need, Pair) and need.known else views
 
     def raw(self, batch: Batch, preprocessing: Preprocessing) -> Tensor:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..contracts import Batch, Clean, DataError, Facts, MultiCrop, Need, NotApplicable, Pair, Single, Source, register
+from ..contracts import Batch, Clean, DataError, Facts, MultiCrop, Need, NotApplicable, Pair, Single, Source, Transformed, register
 from ..views.options import with_options
 from ..views.table import TableSpec, TableViews, standardise
 from .base import Modality, Preprocessing, ViewMaker
@@ -72,6 +72,9 @@ class TableModality(Modality):
         if isinstance(need, Pair) and need.known:
             raise NotApplicable("table: known transformations cannot be supplied: cells take other rows' values at random, and no few "
                                 "numbers say how one view of a row becomes another.")
+        if isinstance(need, Transformed) or not isinstance(need, (Clean, Single, Pair, MultiCrop)):
+            raise NotApplicable(f"table: {need.what} ({type(need).__name__}) cannot be supplied: the columns of a row have "
+                                "neither order nor neighbours, so nothing can be turned, moved or cropped.")
         change = lambda spec: with_options(spec, options, what="table view")  # noqa: E731
         strong, scarf = change(STRONG), change(SCARF)
         light = replace(strong, corrupt=strong.light_corrupt)
@@ -83,12 +86,9 @@ class TableModality(Modality):
             sides = [[(CLEAN, "clean"), (scarf, "strong")][k % 2] for k in range(need.count)]
         elif isinstance(need, Pair):
             sides = [(strong, "global")] * need.count
-        elif isinstance(need, MultiCrop):
+        else:
             thin = replace(light, keep=strong.small_keep)
             sides = [(light, "global")] * need.large + [(thin, "local")] * need.small
-        else:
-            raise NotApplicable(f"table: {need.what} ({type(need).__name__}) cannot be supplied: the columns of a row have "
-                                "neither order nor neighbours, so nothing can be turned, moved or cropped.")
         marginal = torch.tensor([[np.nan if v is None else v for v in row] for row in preprocessing.statistics["marginal"]])
         return TableViews(sides, preprocessing.statistics["mean"], preprocessing.statistics["std"], marginal)
 

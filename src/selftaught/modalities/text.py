@@ -57,14 +57,19 @@ class TextModality(Modality):
     name = "text"
     default_backbone = token_backbone = "text_transformer"
     opens_with = {"modality": "text"}
+    inputs = {"vocabulary": 0}
+    """vocabulary: most ids of the tokenizer (0: one for about 200 bytes of the sample, 512 to 8,192)."""
 
-    def prepare(self, source: Source, *, resolution: int | None = None, sample: int = SAMPLE) -> Preprocessing:
-        """Trains the tokenizer; T covers 80 of 100 sampled texts, at most 128 ids (packed ones fill whatever T is).
+    def prepare(self, source: Source, *, resolution: int | None = None, sample: int = SAMPLE, **options: Any) -> Preprocessing:
+        """Trains the tokenizer; T covers 80 of 100 sampled texts, at most 128 ids (packed ones fill whatever T is). options: `inputs`.
 
         statistics: tokenizer (JSON), canvas (ids of an item that travel to the device), idf a number an id, reasons."""
+        asked = self.settings(options)["vocabulary"]
+        if asked and asked < 300:
+            raise OptionError(f"input.vocabulary={asked} is too small: every byte has an id of its own, so give at least 300.")
         texts = _sample(source, max(sample, SAMPLE))
         size = sum(len(text.encode()) for text in texts)
-        tokenizer = train_tokenizer(texts, vocabulary_size(size))
+        tokenizer = train_tokenizer(texts, asked or vocabulary_size(size))
         tokens = tokens_of(tokenizer)
         ids = tokens.encode(texts)
         counts = np.array([len(found) for found in ids])
@@ -139,13 +144,14 @@ class TextModality(Modality):
             small = TextSide(replace(strong.spec, crop=strong.spec.small_crop), max(window // 2, 4), "local")
             sides = [strong] * need.large + [small] * need.small
         elif isinstance(need, Transformed) and need.kind == "turn":
-            return TransformedTexts(TextViews([weak], begins, HIDDEN), need)
+            sides = [weak]
         elif isinstance(need, Patches):
             return PatchTexts(change(SEGMENT), need, begins, HIDDEN, window, whole=strong if need.whole else None)
         else:
             raise NotApplicable(f"text: {need.what} ({type(need).__name__}) cannot be supplied: a text is a run of words, and no view of "
                                 "that kind is defined for it.")
-        return TextViews(sides, begins, HIDDEN)
+        views = TextViews(sides, begins, HIDDEN)
+        return TransformedTexts(views, need) if isinstance(need, Transformed) else views
 
     def backbone(self, facts: Facts, spec: str | nn.Module | None = None, **options: Any) -> nn.Module:
         """As of every modality; refuses in a sentence what takes numbers, or ids of another tokenizer."""

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from ..contracts import Clean, Facts, MultiCrop, Need, OptionError, Pair, Patches, Single, Source, Transformed, nearest, register
+from ..contracts import Clean, Facts, Measured, MultiCrop, Need, OptionError, Pair, Patches, Single, Source, Transformed, register
 from ..networks.vit import default_patch
+from ..views.flow import MeasuredClips
 from ..views.grid3d import ClipViews, GridSpec, lifted
-from .base import Preprocessing, innermost
+from .base import Preprocessing, ViewMaker, innermost
 from .grid3d import GridModality, default_side, moments, unavailable
 from .image import view_specs
 
-INPUT = {"frames": 0, "stride": 0}
-"""Settings of `prepare`. frames: that the network sees (0: 16, fewer where clips are short). stride: every how many-th of the file's
-(0: as many as fit twice, at most 4)."""
 FRAMES, STRIDE, CANVAS = 16, 4, 4  # the usual clip; windows of a clip that travel to the device
 _MOST = 112  # pixels a side unless asked for more
 
@@ -28,17 +26,18 @@ class VideoModality(GridModality):
 
     name = "video"
     opens_with = {"modality": "video"}  # folders of frames and arrays do not say that they are clips
+    inputs = {"frames": 0, "stride": 0}
+    """frames: that the network sees (0: 16, fewer where clips are short). stride: every how many-th of the file's (0: as many as fit
+    twice, at most 4)."""
     maker = ClipViews
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 64, **options: Any) -> Preprocessing:
-        """Settles resolution, frames and stride, then reads evenly spaced clips for mean and deviation. options: fields of `INPUT`."""
-        for name in options:
-            if name not in INPUT:
-                raise nearest(name, INPUT, what="input option of video")
+        """Settles resolution, frames and stride, then reads evenly spaced clips for mean and deviation. options: `inputs`."""
+        chosen = self.settings(options)
         there, side = innermost(source).frames, max(source.facts.shape[-2:])
         usual, longest = int(np.median(there)), int(there.max())
-        frames = int(options.get("frames") or max(2, min(FRAMES, usual) // 2 * 2))
-        stride = int(options.get("stride") or max(1, min(STRIDE, usual // (2 * frames))))
+        frames = chosen["frames"] or max(2, min(FRAMES, usual) // 2 * 2)
+        stride = chosen["stride"] or max(1, min(STRIDE, usual // (2 * frames)))
         if frames < 2 or stride < 1 or resolution is not None and resolution < 4:
             raise OptionError(f"Video needs 2 frames, a stride of 1 and 4 pixels at least, not frames={frames}, stride={stride}, "
                               f"resolution={resolution}.")
@@ -57,6 +56,12 @@ class VideoModality(GridModality):
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
         """Has the source give as many frames, at the stride and on the canvas of training."""
         source.set_canvas(tuple(preprocessing.statistics[name] for name in ("frames", "stride", "canvas")))
+
+    def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
+        if not isinstance(need, Measured):
+            return super().views(need, preprocessing, **options)
+        weak = Single(strength="weak", fields=need.fields)
+        return MeasuredClips(super().views(weak, preprocessing, **options), need)
 
     def specs(self, need: Need, preprocessing: Preprocessing) -> list[GridSpec]:
         """Those of images, of a window of frames: in the middle (Clean), at a random place (weak: Single, Transformed, Patches), or also

@@ -15,6 +15,8 @@ _MOST = 64  # cells along the longest axis unless asked for more
 LEAST = 4  # cells along an axis of a local view or a block
 STRONG = {"scale": (0.3, 1.0), "reverse": 0.5, "vertical_flip": 0.5, "flip": 0.5, "turn": 0.5, "jitter": 0.8, "noise": 0.05, "blur": 0.3}
 
+STILL = {"reverse": 0.0, "vertical_flip": 0.0, "flip": 0.0, "turn": 0.0}
+
 
 class VolumeModality(GridModality):
     """Items are float32 [C, D, H, W] at one spacing, in 0..1 between each volume's percentiles, in the middle of their canvas. The network
@@ -50,7 +52,8 @@ class VolumeModality(GridModality):
     def specs(self, need: Need, preprocessing: Preprocessing) -> list[GridSpec]:
         """Clean: the canvas. weak (Single, Transformed, Patches): a crop of at least half. strong (Single, Pair, MultiCrop): a crop of at
         least .3, flips along each axis, quarter turns, brightness, contrast, blur and noise. Pair(asymmetric): blur in one, more noise
-        in the other; Pair(known): no turns. A Transformed turn is by half about one of the axes. Patches: blocks."""
+        in the other; Pair(known): no turns. A Transformed turn is by half about one of the axes; a TurnedPair has no other turns or
+        flips. Patches: blocks."""
         shape = preprocessing.facts.shape[1:]
         weak = GridSpec(shape[-1], shape=shape, flip=0.0, scale=(0.5, 1.0), sigma=(0.1, 1.0), role="weak")
         strong = replace(weak, **STRONG, role="global")
@@ -60,7 +63,8 @@ class VolumeModality(GridModality):
             return [weak if need.strength == "weak" else replace(strong, role="strong")]
         if isinstance(need, Pair):
             sides = [replace(strong, blur=0.8), replace(strong, blur=0.1, noise=0.1)] if need.asymmetric else [strong, strong]
-            return [replace(sides[k % 2], turn=0.0 if need.known else strong.turn) for k in range(need.count)]
+            still = STILL if isinstance(need, Transformed) else {"turn": 0.0} if need.known else {}
+            return [replace(sides[k % 2], **still) for k in range(need.count)]
         if isinstance(need, MultiCrop):
             return [strong] * need.large + [_sized(replace(strong, scale=(0.1, 0.3), role="local"), 0.5)] * need.small
         if isinstance(need, Patches):

@@ -1,6 +1,6 @@
 """Networks: backbones for every modality, heads, memories, and the shared forward of several views."""
 
-from . import convnet, dilated, mamba, points, resnet, table, text, vit  # noqa: F401  (enter their backbones in the registry)
+from . import convnet, dilated, mamba, points, resnet, table, text, unet, vit, voxels  # noqa: F401  (enter their backbones in the registry)
 from .backbone import Backbone
 from .bank import Bank, Partition
 from .batchnorm import BatchNorm, convert_batch_norm, estimate_batch_norm

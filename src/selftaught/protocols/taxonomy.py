@@ -24,8 +24,12 @@ TAXONOMY: dict[str, tuple[str, str]] = {
     "simmim": ("none", "context"),
     "infomax_contrast": ("batch", "augmentation"), "simclr_am": ("batch", "augmentation"), "ssast": ("none", "context"),
     "tera": ("none", "context"),
+    "asit": ("none", "context"), "atst_clip": ("none", "augmentation"), "atst_frame": ("none", "context"),
+    "bootbert": ("none", "context"),
     "cae": ("none", "context"), "dbot": ("none", "context"), "dinov2": ("none", "augmentation"), "flexpredict": ("none", "context"),
-    "lut": ("none", "context"), "mp3": ("none", "context"), "tjepa": ("none", "context"),
+    "lut": ("none", "context"), "mp3": ("none", "context"), "poa": ("none", "augmentation"),
+    "sit": ("batch", "context"), "statistics": ("none", "context"), "tjepa": ("none", "context"),
+    "udi": ("none", "augmentation"),
 }
 """Registered name → source of the negatives, pretext. Negatives are other items that a loss pushes away: of the batch, of a memory
 bank with a row an item, of a queue that a momentum encoder fills, the items of other clusters, the other rows of a classifier's
@@ -46,10 +50,11 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "contrastive": ("simclr", "dcl", "frames", "g_simclr", "infomax_contrast", "moco_v2", "moco_v3", "nnclr", "npid", "pirl",
                     "simclr_am"),
     "clustering": ("swav", "deepcluster", "msn"),
-    "distillation": ("byol", "dino", "dinov2", "directpred", "simsiam"),
+    "distillation": ("byol", "atst_clip", "dino", "dinov2", "directpred", "poa", "simsiam", "udi"),
     "information maximisation": ("vicreg", "barlow_twins", "lejepa", "tico", "w_mse"),
-    "masked modelling": ("mae", "cae", "data2vec", "data2vec2", "dbot", "flexpredict", "jepa", "lut", "simmim", "ssast", "tera", "tjepa"),
-    "pretext": ("rotation", "context", "diet", "jigsaw", "mp3", "relational", "sie"),
+    "masked modelling": ("mae", "asit", "atst_frame", "bootbert", "cae", "data2vec", "data2vec2", "dbot", "flexpredict", "jepa",
+                         "lut", "simmim", "sit", "ssast", "tera", "tjepa"),
+    "pretext": ("rotation", "context", "diet", "jigsaw", "mp3", "relational", "sie", "statistics"),
     "with labels": ("supervised", "label_augmentation", "look", "lorot", "opera", "pal", "supcon"),
 }
 """Family → methods, the one that stands for it first."""

@@ -11,15 +11,18 @@ from ..contracts import Batch, Draws, Transformed, View
 
 
 class ToldApart:
-    """Maker for `Transformed`: the first view of `views`, changed by every class in turn or by one drawn a sample; a subclass says in
-    `changed` what its classes do."""
+    """Maker for `Transformed` and `TurnedPair`: every view of `views`, changed by every class in turn or by one drawn a sample, for each
+    view anew; a subclass says in `changed` what its classes do."""
 
     def __init__(self, views: Callable[[Batch, Draws], list[View]], need: Transformed):
         self.views, self.need = views, need
 
     @torch.no_grad()
     def __call__(self, batch: Batch, draws: Draws) -> list[View]:
-        view, draws = self.views(batch, draws)[0], draws.split("transformed")
+        own = draws.split("transformed")
+        return [told for k, view in enumerate(self.views(batch, draws)) for told in self._told(view, own.split(k) if k else own)]
+
+    def _told(self, view: View, draws: Draws) -> list[View]:
         if self.need.every:
             numbers = [torch.full_like(draws.keys, k) for k in range(self.need.classes)]
         else:

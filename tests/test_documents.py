@@ -30,7 +30,7 @@ def workplace(tmp_path_factory) -> Path:
     for folder in ("photos", "labelled/train/cats", "labelled/train/dogs", "labelled/test/cats", "labelled/test/dogs"):
         (place / folder).mkdir(parents=True)
         for i in range(40 if folder == "photos" else 12):
-            pixels = rng.integers(0, 256, (24, 24, 3), dtype=np.uint8) // (2 if "cats" in folder else 1)
+            pixels = rng.integers(0, 256, (12, 12, 3), dtype=np.uint8) // (2 if "cats" in folder else 1)
             Image.fromarray(pixels).save(place / folder / f"{i}.png")
     pq.write_table(pa.table({"age": rng.normal(size=64), "height": rng.normal(size=64), "city": list("abcd" * 16),
                              "income": ["low", "high"] * 32}), place / "table.parquet")

@@ -10,6 +10,7 @@ from selftaught.contracts import Batch, Clock, Facts, NotApplicable, OptionError
 from selftaught.methods.poa import sizes
 from selftaught.networks import build_backbone
 from selftaught.networks.elastic import Elastic, channels, sub_network
+from selftaught.objectives import koleo
 from selftaught.testing import draft, source_of
 
 torch.set_num_threads(1)
@@ -125,6 +126,8 @@ def test_the_loss_is_its_formula():
         wanted["same_view"] += (sum(same[:2]) / 2 + sum(same[2:]) / (len(views) - 2)) / 4
     for name, value in wanted.items():
         torch.testing.assert_close(named[name], value.detach(), rtol=1e-9, atol=1e-9)
+    spreads = [koleo(network(v.x).pooled) for network in (method.student.backbone, part) for v in views[:2]]
+    torch.testing.assert_close(named["koleo"], sum(spreads).detach() / 2)
     total = 0.8 * named["intact"] + 0.2 * (named["elastic"] + named["same_view"]) + 0.1 * named["koleo"]
     torch.testing.assert_close(method(views, batch).total.detach(), total)
 

@@ -95,10 +95,10 @@ def test_noise_and_the_neighbour_are_where_the_masks_are_and_nowhere_else():
                        torch.where(hidden, view.x[[1, 0, 3, 2, 5, 4]], view.x).long())
 
 
-def test_it_learns_its_tasks_and_not_those_of_other_items():
-    """After 80 steps every loss on items as they are lies below that of the same run on others' views, classes and targets."""
+def test_it_learns_to_restore_and_to_pair_and_not_from_other_items():
+    """After 50 steps both losses on items as they are lie below those of the same run on others' views and targets."""
     source = source_of("image", 256)
-    plan = draft("sit", "image", source, steps=80, lr=4e-3, **{"method.width": 32})
+    plan = draft("sit", "image", source, steps=50, lr=6e-3, **{"method.width": 32})
     batch = next(plan.stream(source).batches(0, 1, rank=0, world=1, accumulate=1))
     views = plan.stream(source).views(batch, batch.draws(1, "test"))
     losses = []
@@ -107,5 +107,4 @@ def test_it_learns_its_tasks_and_not_those_of_other_items():
         method.__dict__.pop("targets", None)  # as they are again
         with torch.no_grad():
             losses.append(method(views, batch).named)
-    assert all(losses[0][task] < losses[1][task] - 0.02 for task in ("reconstruction", "contrast")), losses
-    assert losses[0]["rotation"] < losses[1]["rotation"], losses
+    assert all(losses[0][task] < losses[1][task] - 0.05 for task in ("reconstruction", "contrast")), losses

@@ -98,9 +98,9 @@ class ASiT(Method):
         return torch.cat([features.pooled[:, None], features.tokens], dim=1)
 
     def scores(self, network: nn.Module, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Of the whole [B, K] and of the tokens [B, N, K̄]."""
-        z = F.normalize(network.head.mlp(features.flatten(0, 1)), dim=-1).unflatten(0, features.shape[:2])
-        return network.head.last(z[:, 0]), network.patches(z[:, 1:])
+        """Of the whole [B, K] and of the tokens [B, N, K̄]; where the head has BatchNorm, each has statistics of its own."""
+        whole, tokens = (F.normalize(network.head.mlp(rows), dim=-1) for rows in (features[:, 0], features[:, 1:].flatten(0, 1)))
+        return network.head.last(whole), network.patches(tokens).unflatten(0, (len(features), -1))
 
     @torch.no_grad()
     def assigned(self, features: Tensor, view: View) -> tuple[Tensor, Tensor]:

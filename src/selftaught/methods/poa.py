@@ -33,11 +33,11 @@ class POA(Method):
     loss = mean over heads of λ H(P_t(x), P(x′)) + (1 − λ) [H(P_t(x), P̃(x′)) + H(sg P(x), P̃(x))] + koleo · L_koleo      (eq. 6 to 10)
 
     P: the student's softmax, P̃: that of a part of it, of fewer heads and blocks (networks/elastic.py), by the same weights and heads.
-    H with P_t is the mean over large views x and other views x′; H with P that over the large views plus that over the small ones. P_t is
-    balanced by three rounds of Sinkhorn; each head has as many prototypes as `outputs` says. Sizes are drawn a step, small ones up to
-    `preference`² times as often; the authors go through a shuffled list of them, take the first channels and not ones that lie evenly,
-    and add DINOv2's prediction of hidden tokens and rates by layer, which are left out. The kept encoder is the teacher's; `sub_network`
-    cuts any size out of it.
+    H with P_t is the mean over large views x and other views x′; H with P that over the large views plus that over the small ones. L_koleo
+    is DINOv2's, the mean of the student and its part. P_t is balanced by three rounds of Sinkhorn; each head has as many prototypes as
+    `outputs` says. Sizes are drawn a step, small ones up to `preference`² times as often; the authors go through a shuffled list of
+    them, take the first channels and not ones that lie evenly, and add DINOv2's prediction of hidden tokens and rates by layer, which
+    are left out. The kept encoder is the teacher's; `sub_network` cuts any size out of it.
     """
 
     needs = MultiCrop(small=8, large_scale=(0.32, 1.0), small_scale=(0.05, 0.32), asymmetric=True, backbone=frozenset({"tokens"}))
@@ -51,8 +51,8 @@ class POA(Method):
                  preference: float = 3.0, momentum: float = 0.992, temperature: float = 0.1,
                  teacher_temperature: tuple[float, float] = (0.04, 0.07), temperature_epochs: float = 30.0, norm: bool = False,
                  crops: int = 8):
-        """outputs: prototypes of each head. hidden, bottleneck, norm: of the heads, as of DINO, like the temperatures. intact: λ. koleo:
-        weight. least_width, least_depth: part of the heads and blocks that the smallest network has. crops: small views."""
+        """outputs: prototypes of each head. hidden, bottleneck, norm: of the heads, as of DINO, like the temperatures. intact: λ; 1 leaves
+        the part out. koleo: weight. least_width, least_depth: part of the heads, and blocks, that the smallest has. crops: small views."""
         super().__init__()
         self.outputs, self.intact, self.koleo, self.temperature = list(outputs), intact, koleo, temperature
         self.teacher_temperature = Linear(*teacher_temperature, epochs=temperature_epochs)
@@ -69,7 +69,8 @@ class POA(Method):
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         large, size = [v for v in views if v.role == "global"], self.drawn_size(batch)
-        whole, part = over(views, self.encode, joint=True), over(views, lambda v: self.encode(v, size), joint=True)
+        whole = over(views, self.encode, joint=True)
+        part = over(views, lambda v: self.encode(v, size), joint=True) if self.intact < 1 else whole
         taught = torch.cat(over(large, self.teacher, joint=True))
         terms = [self.distilled([s for _, s in whole], [s for _, s in part], taught, len(large), head) for head in range(len(self.outputs))]
         named = {name: torch.stack([term[name] for term in terms]).mean() for name in terms[0]}

@@ -72,7 +72,9 @@ class VolumeModality(GridModality):
             return [*([strong] if need.whole else []), block]
         if isinstance(need, Transformed) and (need.kind == "turn" or need.kind != "channels" and shape[1] == shape[2]):
             return [weak]
-        raise unavailable(self.name, need, "a volume has no colours" if getattr(need, "kind", "") == "channels" else
+        if not isinstance(need, Transformed):
+            raise unavailable(self.name, need, "no view of that kind is defined for a volume")
+        raise unavailable(self.name, need, "a volume has no colours" if need.kind == "channels" else
                           f"its slices of {shape[1]} × {shape[2]} cells are not square")
 
     def picture(self, item: dict[str, np.ndarray], preprocessing: Preprocessing, *, side: int = 96) -> np.ndarray:

@@ -34,6 +34,7 @@ class SubTransformer(nn.Module):
     """
 
     def __init__(self, whole: Transformer, heads: int, depth: int):
+        """The weights are a copy."""
         super().__init__()
         first, blocks = whole.blocks[0], len(whole.blocks)
         if not (1 <= heads <= first.heads and 1 <= depth <= blocks):

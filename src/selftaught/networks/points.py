@@ -106,7 +106,7 @@ class PointNet(Backbone):
         return Features(torch.cat([largest(points, there), mean], 1))
 
 
-def _of_points(facts: Facts, name: str) -> None:
+def of_points(facts: Facts, name: str) -> None:
     if facts.modality != "points":
         raise NotApplicable(f"The backbone '{name}' needs points in space, not {facts.modality} items: use vit_tiny or convnet.")
 
@@ -114,7 +114,7 @@ def _of_points(facts: Facts, name: str) -> None:
 @register("pointnet", kind="backbone")
 def pointnet(facts: Facts, *, widths: Sequence[int] = (32, 64, 128)) -> PointNet:
     """widths: of the layers; the encoder is twice as wide as the last."""
-    _of_points(facts, "pointnet")
+    of_points(facts, "pointnet")
     return PointNet(facts.shape[0], tuple(widths))
 
 
@@ -123,7 +123,7 @@ def point_transformer(facts: Facts, *, groups: int | None = None, size: int | No
                       heads: int = 4, ratio: float = 2.0, pool: str = "mean") -> PointTransformer:
     """groups: of a whole cloud (None: one for 16 points, at least 16). size: points of a group (None: twice the points over the groups,
     at most 32). pool: mean or cls."""
-    _of_points(facts, "point_transformer")
+    of_points(facts, "point_transformer")
     channels, points = facts.shape
     groups = min(groups or max(16, points // 16), points)
     size = min(size or max(4, min(32, 2 * points // groups)), points)

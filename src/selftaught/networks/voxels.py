@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..contracts import Facts, Features, register
 from .backbone import Backbone, valid_steps
 from .point_groups import Grouping
-from .points import _of_points
+from .points import of_points
 from .signal import blank, replace
 from .transformer import Transformer, check_pool, initialise, pool
 
@@ -162,7 +162,7 @@ def voxel_transformer(facts: Facts, *, cells: int | None = None, parts: int = 3,
                       depth: int = 4, heads: int = 4, ratio: float = 2.0, pool: str = "mean") -> VoxelTransformer:
     """cells: of the grid along each axis (None: half the root of the points, 4 to 16). parts: of a cell along each axis. tokens: most of
     a whole cloud (None: one for 4 points, 16 to 512). pool: mean or cls."""
-    _of_points(facts, "voxel_transformer")
+    of_points(facts, "voxel_transformer")
     channels, points = facts.shape
     cells = cells or max(4, min(16, round(math.sqrt(points) / 2)))
     places = Voxels(points, tokens or max(16, min(512, points // 4)), cells, parts)

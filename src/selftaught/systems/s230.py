@@ -30,12 +30,9 @@ def minimal_pairs(texts: list[str], tokens, length: int) -> dict:
     other of its pair in `FORMS`, as often one way as the other. All of these words are one token."""
     import numpy as np
 
-    id_of = {}
-    for pairs in FORMS.values():
-        for word in " ".join(pairs).split():
-            id_of[word] = tokens.encode([f"x {word}"])[0][1:]
-    other = {w: v for pairs in FORMS.values() for pair in pairs for w, v in (pair.split(), pair.split()[::-1])
-             if len(id_of[w]) == len(id_of[v]) == 1}
+    pairs = [pair.split() for paradigm in FORMS.values() for pair in paradigm]
+    id_of = {word: tokens.encode([word])[0] for pair in pairs for word in pair}
+    other = {w: v for pair in pairs for w, v in (pair, pair[::-1]) if len(id_of[w]) == len(id_of[v]) == 1}
     order, changed = [], {word: [] for word in other}
     for ids in tokens.encode(texts):
         if len(ids) > length:
@@ -52,8 +49,8 @@ def minimal_pairs(texts: list[str], tokens, length: int) -> dict:
                 bad[place] = id_of[other[word]][0]
                 changed[word].append((row, bad, [place]))
     found = {"order": [order[i] for i in np.linspace(0, len(order) - 1, min(4000, len(order))).astype(int)]}
-    for name, pairs in FORMS.items():
-        ways = [word for word in " ".join(pairs).split() if word in other]
+    for name, paradigm in FORMS.items():
+        ways = [word for word in " ".join(paradigm).split() if word in other]
         found[name] = [pair for word in ways for pair in changed[word][: min(len(changed[word]), len(changed[other[word]]))]]
     return {name: tuple(np.array(part, np.int64) for part in zip(*pairs)) for name, pairs in found.items() if pairs}
 

@@ -208,8 +208,9 @@ PROOF = Proof(
     ),
     seeds=(0, 1, 2, 3, 4),
     budget="240 steps of 32 volumes of 16³ for every method, ViT 64 × 3 on 64 tokens, half of them hidden where a method hides; 150 "
-           "steps on 8 labelled heads, at most 200 on 60 labelled lumps for every fine-tuning, from scratch too; at most 60 s an arm on one core; every method by the recipe for short "
-           "runs that it ships with at the rate of the conformance tests, signals as they are (z-scores), none tuned on these data",
+           "steps on 8 labelled heads, at most 200 on 60 labelled lumps for every fine-tuning, from scratch too; at most 60 s an arm on "
+           "one core; every method by the recipe for short runs that it ships with, at the rate of the conformance tests, signals as "
+           "they are (z-scores), none tuned on these data",
     data="synthetic",
     substitutions="Two kinds of phantoms of 16³ voxels for brain MRI and the benchmark's data sets; one ViT for Primus and ResEnc-L; MAE, "
                   "SimMIM and SimCLR of its seven methods. Segmentation is measured as arms of its own, classification also by the "

@@ -1,42 +1,36 @@
 """S245, lightweight Transformers with MAE: one that also attends as a larger one does is better to fine-tune."""
 
-from functools import lru_cache
-
 from .proof import Arm, Claim, Proof
 
 DATA = "moved-digits"
 COMMON = {"backbone": "vit_tiny", "backbone.patch": 4, "backbone.pool": "mean", "batch_size": 64}
 TINY = {**COMMON, "backbone.width": 48, "backbone.depth": 4, "backbone.heads": 3}
-LARGER = {**COMMON, "backbone.width": 128, "backbone.depth": 4, "backbone.heads": 4}
-
-
-@lru_cache(maxsize=1)
-def teacher():
-    """The backbone of a larger MAE of the same data, trained once for all seeds, frozen."""
-    import tempfile
-    from pathlib import Path
-
-    import torch
-
-    from ..stages import pretrain
-    from .arms import proof_data
-
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=()):  # whoever asks first draws no other numbers
-        run = pretrain(proof_data(DATA)[0], method="mae", out=Path(folder, "run"), progress=False, steps=250, seed=245, device="cpu",
-                       **LARGER)
-        return run.encoder.backbone.requires_grad_(False)
 
 
 def prepare() -> None:
     """MAE with the authors' distillation, and the same without it."""
     import copy
+    import tempfile
+    from functools import lru_cache
+    from pathlib import Path
 
+    import torch
     from torch import nn
 
     from ..contracts import Terms, register
     from ..methods import MAE
     from ..networks.attention import attention_maps, weights
     from ..networks.decoder import encode_visible
+    from ..stages import pretrain
+    from .arms import proof_data
+
+    @lru_cache(maxsize=1)
+    def teacher():
+        """The backbone of a larger MAE of the same data, trained once for all seeds, frozen."""
+        larger = {**COMMON, "backbone.width": 128, "backbone.depth": 4, "backbone.heads": 4, "steps": 250, "seed": 245, "device": "cpu"}
+        with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=()):  # whoever asks first draws no other numbers
+            run = pretrain(proof_data(DATA)[0], method="mae", out=Path(folder, "run"), progress=False, **larger)
+            return run.encoder.backbone.requires_grad_(False)
 
     @register("s245_distilled")
     class Distilled(MAE):

@@ -55,8 +55,8 @@ def grey_solids(rest: str):
     return tuple(map(grey, solids(rest)))
 
 
-DATA["lifted"], DATA["grey"] = lifted, grey_solids
-SOLIDS = "grey-600"
+DATA["lifted"], DATA["greysolids"] = lifted, grey_solids
+SOLIDS = "greysolids-600"
 
 
 def few_shot(trained) -> dict[str, float]:
@@ -64,7 +64,7 @@ def few_shot(trained) -> dict[str, float]:
     from ..evaluation import label_budgets
     from .arms import proof_data
 
-    train, test = proof_data("grey-600")
+    train, test = proof_data("greysolids-600")
     x, u = (trained.run.encoder.embed(source) for source in (train, test))
     found = label_budgets(x, train.labels, u, test.labels, budgets=(100,), draws=10, seed=trained.seed, k=5)
     return {"few": found["linear"][100].value, "few_knn": found["knn"][100].value}

@@ -163,8 +163,7 @@ def segment(
     """Segment items by a linear map of the encoder's single tokens, and by their nearest tokens."""
     from .protocols import segment as run_segmentation
 
-    left_out = [int(v) for v in ignore.split(",") if v.strip().isdigit()]
-    table = run_segmentation(_encoder(run), data, masks, held=held, ignore=left_out, seed=seed,
+    table = run_segmentation(_encoder(run), data, masks, held=held, ignore=_whole("--ignore", ignore), seed=seed,
                              baselines=("random", "raw") if baselines else (), say=lambda line: None if as_json else _say(line))
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 
@@ -175,6 +174,14 @@ def _budgets(text: str) -> list[float | int]:
         return [float(b) if float(b) <= 1 else int(b) for b in text.split(",")]
     except ValueError:
         raise OptionError(f"--budgets {text!r} does not fit: write fractions or counts, such as 0.01,0.1,1 or 50,500.") from None
+
+
+def _whole(option: str, text: str) -> list[int]:
+    """`'0,255'` → [0, 255]; nothing gives an empty list."""
+    try:
+        return [int(v) for v in text.split(",") if v.strip()]
+    except ValueError:
+        raise OptionError(f"{option} {text!r} does not fit: write whole numbers, such as 0,255.") from None
 
 
 def _encoder(path: str) -> Any:

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +95,7 @@ def run(left: list[tuple[str, str]], processes: int, minutes: float) -> None:
     """All cells, or those that can begin in time; a line is written as a cell ends."""
     began, waiting = time.perf_counter(), iter(left)
     with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
-        running = {pool.submit(cell, *key) for key, _ in zip(waiting, range(processes))}
+        running = {pool.submit(cell, *key) for key in islice(waiting, processes)}
         while running:
             ended = next(as_completed(running))
             running.remove(ended)

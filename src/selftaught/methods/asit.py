@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..contracts import Batch, Cosine, Group, Linear, Mask, Need, NotApplicable, Pair, Terms, Training, View, register
 from ..networks import Centre, DinoHead, Embedder, Teacher, over
+from ..networks.backbone import mask_steps
 from ..networks.decoder import inside_tokens
 from ..networks.heads import UnitLinear
 from ..networks.signal import PatchSignal
@@ -82,7 +83,7 @@ class ASiT(Method):
 
     def overwritten(self, view: View) -> View:
         """The view with another item's values where the second mask lies; the first is left for the mask token."""
-        x, foreign = view.x, view.masks[1] & ~view.masks[0]
+        x, foreign = mask_steps(view.x, view.lengths), view.masks[1] & ~view.masks[0]
         neighbour = (torch.arange(len(x), device=x.device) ^ 1).clamp(max=len(x) - 1)
         where = on_values(foreign, self.student.backbone.grid(x.shape), self.signal.patch, x)
         return view.with_(x=torch.where(where, x[neighbour], x), masks=view.masks[:1])

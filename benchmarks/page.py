@@ -18,7 +18,7 @@ WHAT = {
               "over 8 samples (asked for: ≤ 0.6×)",
     "scan": "the selective scan and Mamba against a Transformer twin at 4,096 tokens over 1,024 (asked for: ≤ 5 of the scan)",
     "points": "farthest-point grouping, 32 × 1,024 points to 64 groups of 32, against a cloud at a time (asked for: ≤ 0.3 s)",
-    "voxels": "tokens of a point cloud, 16,384 points over 4,096: cells of a grid (asked for: linear) against farthest points and neighbours",
+    "voxels": "tokens of a cloud, 16,384 points over 4,096: cells of a grid (asked for: linear) against farthest points and neighbours",
     "logmel": "batched log-mel against a clip at a time (asked for: ≥ 2×)",
     "plan_files": "100,000 files planned (asked for: < 10 s, < 100 MB above the process)",
 }

@@ -111,7 +111,8 @@ class ASiT(Method):
         inside, temperature = inside_tokens(view, self.student.backbone.grid(view.x.shape)), self.at(self.teacher_temperature)
         if inside is not None:
             tokens = torch.where(inside[..., None], tokens, self.patch_centre.value.to(tokens.dtype))
-        self.centre.stage(whole), self.patch_centre.stage(tokens)
+        self.centre.stage(whole)
+        self.patch_centre.stage(tokens)
         whole, tokens = (((scores - centre.value) / temperature).softmax(-1)
                          for scores, centre in ((whole, self.centre), (tokens, self.patch_centre)))
         return whole, tokens if inside is None else tokens.masked_fill(~inside[..., None], torch.nan)

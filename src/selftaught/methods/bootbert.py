@@ -28,7 +28,7 @@ class BootBERT(Method):
     rising linearly to 1. x_t: an id or a code; numbers have the squared error. q, p: a linear map, GELU, LayerNorm, a linear map.
     The authors' student encodes the visible tokens alone, and four more layers decode; here mask tokens go through the encoder, which can
     then be asked for a hidden word as it is kept. They tie p's last map to the embedding, and use LAMB. Short runs weigh both terms
-    alike: the latent one alone moves little in them.
+    alike and hide twice as much.
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("random", (0.15, 0.15)))

@@ -175,6 +175,18 @@ def test_measures_are_part_of_the_key(cached):
     assert cached(proof(arms=(replace(ARMS[0], measures=(one,)), *ARMS[1:])))[1] == []
 
 
+def test_what_a_proof_uses_of_others_is_part_of_the_key():
+    """A scene that a measure draws, a wrapper that another system's prepare imports, a constant: each changes the numbers."""
+    from selftaught.systems.arm_cache import DATA, reached
+    from selftaught.systems.catalogue import find_proof
+
+    moving, latent = find_proof("S102"), find_proof("S003")
+    found = reached([m for a in moving.arms for m in a.measures] + [DATA.get(a.data.partition("-")[0]) for a in moving.arms])
+    assert {"selftaught.systems.s102.scenes", "selftaught.systems.s102.SIDE"} <= found.keys()
+    assert "def scenes" in found["selftaught.systems.s102.scenes"]
+    assert "selftaught.systems.s303.watched" in reached([latent.prepare]) and reached([None]) == {}
+
+
 def test_an_interrupted_proof_goes_on(tmp_path, monkeypatch):
     monkeypatch.setenv("SELFTAUGHT_CACHE", str(tmp_path))
     ran = []

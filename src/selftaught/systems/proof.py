@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
 import math
-import os
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .arm_cache import DATA, arm_key, cache_dir, code_version, hashed, source_of
+
 ROLES = ("subject", "baseline", "ablation", "control")
 KINDS, DIRECTIONS, LEAST_SEEDS = ("paired difference", "threshold", "across arms"), ("greater", "smaller", "not worse"), 3
 Values = Mapping[str, float]
 Raw = Mapping[str, Mapping[Any, Values]]  # arm → seed → metric → value, as committed: None where it is not finite
-
-
-class Loaders(dict):
-    """First part of a data key → loader(rest) of a proof's own data; two proofs cannot mean different data by one key."""
-
-    def __setitem__(self, key: str, loader: Callable[[str], tuple[Any, Any]]) -> None:
-        if _source(self.get(key, loader)) != _source(loader):
-            raise ValueError(f"the data key '{key}' is taken by another proof: choose another")
-        super().__setitem__(key, loader)
-
-
-DATA: dict[str, Callable[[str], tuple[Any, Any]]] = Loaders()
 
 
 @dataclass(frozen=True)
@@ -56,8 +42,8 @@ class Arm:
 
     def configuration(self) -> dict[str, Any]:
         """What the numbers of a run depend on besides code, data and seed: not its name, role or budget of time."""
-        data = [(key, _source(DATA.get(key.partition("-")[0]))) for key in (self.data, *self.also)]
-        return {"method": self.method, "options": dict(self.options), "data": data, "measures": [*map(_source, self.measures)]}
+        data = [(key, source_of(DATA.get(key.partition("-")[0]))) for key in (self.data, *self.also)]
+        return {"method": self.method, "options": dict(self.options), "data": data, "measures": [*map(source_of, self.measures)]}
 
 
 @dataclass(frozen=True)
@@ -114,19 +100,10 @@ class Proof:
 
     def digest(self) -> str:
         """Hash of the whole definition, functions by their source; a result whose digest differs proves another statement."""
-        parts = {k: getattr(self, k) for k in self.__dataclass_fields__} | {"prepare": _source(self.prepare)}
+        parts = {k: getattr(self, k) for k in self.__dataclass_fields__} | {"prepare": source_of(self.prepare)}
         parts["arms"] = [a.configuration() | {"name": a.name, "role": a.role, "seconds": a.seconds} for a in self.arms]
-        parts["claims"] = [c.__dict__ | {"value": _source(c.value)} for c in self.claims]
+        parts["claims"] = [c.__dict__ | {"value": source_of(c.value)} for c in self.claims]
         return hashed(parts)
-
-
-def _source(function: Callable | None) -> str | None:
-    """Source without what surrounds its lines, so that moving a function does not change what it says."""
-    return "\n".join(line.strip() for line in inspect.getsource(function).split("\n") if line.strip()) if function else None
-
-
-def hashed(thing: Any) -> str:
-    return hashlib.sha256(json.dumps(thing, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass(frozen=True)
@@ -189,26 +166,6 @@ def interval(values: np.ndarray) -> tuple[float, float]:
 
     half = float(stdtrit(len(values) - 1, 0.975)) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
-
-
-def cache_dir() -> Path:
-    """Where finished arms lie: $SELFTAUGHT_CACHE, else ~/.cache/selftaught/arms."""
-    return Path(os.environ.get("SELFTAUGHT_CACHE") or Path.home() / ".cache" / "selftaught" / "arms")
-
-
-@lru_cache
-def code_version() -> str:
-    """Hash of every Python file that may touch a number, rather too many than too few: all but the command line and systems/.
-    What a system adds to an arm (ablations, measures) enters its key by source, so that a new one spares the runs of others."""
-    root = Path(__file__).resolve().parent.parent
-    files = [p for p in root.rglob("*.py") if p.name == "proof.py" or p.relative_to(root).parts[0] not in ("systems", "cli.py")]
-    return hashed(sorted((p.relative_to(root).as_posix(), hashlib.sha256(p.read_bytes()).hexdigest()) for p in files))
-
-
-def arm_key(proof: Proof, arm: Arm, seed: int, *, fingerprint: Callable[[str], str], code: str) -> str:
-    """Name of a run in the cache: its configuration (and the source of an ablation of the proof's own), code, data and seed."""
-    own = _source(proof.prepare) if arm.method and arm.method.startswith(proof.id.lower() + "_") else None
-    return hashed([arm.configuration(), own, code, [fingerprint(k) for k in (arm.data, *arm.also)], seed])
 
 
 def write_json(path: Path, data: Any) -> None:

@@ -306,6 +306,8 @@ def test_settings_of_the_input_reach_the_network():
     plan = make_plan(words, {"input.vocabulary": 300})
     assert plan.facts.vocabulary <= 300 + 3 and "input.vocabulary" in plan.to_json()
     for source, options, said in ((sound, {"input.mel": 20}, "Did you mean 'mels'"), (rows, {"input.mels": 20}, "leave out input.mels"),
-                                  (words, {"input.vocabulary": 20}, "at least 300"), (sound, {"input.mels": "many"}, "input.mels")):
+                                  (words, {"input.vocabulary": 20}, "at least 300"), (sound, {"input.mels": "many"}, "input.mels"),
+                                  (sound, {"input.mels": 5000}, "4 to 512"),
+                                  (source_of("video", 8), {"input.frames": 10**9}, "longest clip")):
         with pytest.raises(OptionError, match=said):
             make_plan(source, options)

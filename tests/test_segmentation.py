@@ -5,10 +5,10 @@ import pytest
 from PIL import Image
 
 import selftaught
-from selftaught.contracts import DataError, OptionError
+from selftaught.contracts import DataError, NotApplicable, OptionError
 from selftaught.networks import build_backbone
 from selftaught.protocols import segment
-from selftaught.protocols.segmentation import cells, nearest_places
+from selftaught.protocols.segmentation import cells, distinct, nearest_places
 
 N, SIDE = 48, 16
 
@@ -74,6 +74,11 @@ def test_what_cannot_be_is_a_sentence(encoder, pictures, folders):
     (folders[1] / "003.png").rename(folders[1] / "other.png")
     with pytest.raises(DataError, match="1 of 48 items have no mask of their name; the first: 003"):
         segment(encoder, *folders)
+    with pytest.raises(DataError, match="0, 7, 255, which are not two classes once 7, 255 is left out"):
+        segment(encoder, x, masks, ignore=(7, 255))
+    rows = selftaught.pretrain("embedded:breast-cancer", out=folders[0].parent / "rows", steps=1, batch_size=8, progress=False).encoder
+    with pytest.raises(NotApplicable, match="table data, which have none"):
+        segment(rows, x, masks)
     with pytest.raises(OptionError, match="between 0 and 1"):
         segment(encoder, x, masks, held=2)
     with pytest.raises(OptionError, match="rnd"):
@@ -88,3 +93,11 @@ def test_a_convolutional_map_is_tokens(pictures):
     backbone = build_backbone("convnet", open_source(pictures[0]).facts, widths=(4, 8))
     features = backbone(torch.randn(3, 3, SIDE, SIDE))
     torch.testing.assert_close(features.tokens.mean(1), features.pooled)
+
+
+@pytest.mark.parametrize("channels, dtype", [(1, np.uint8), (3, np.uint8), (3, np.uint16), (4, np.uint8), (3, np.float32)])
+def test_every_colour_once(channels, dtype):
+    x = (np.random.default_rng(0).integers(0, 3, (channels, 500)) * 80).astype(dtype)
+    values, codes = distinct(x)
+    np.testing.assert_array_equal(np.array(values).T[:, codes], x)
+    assert len(set(values)) == len(values)

@@ -27,10 +27,11 @@ class SiT(Method):
     loss = Σ over tasks of a exp(−s) L + s / 2,  s learned          (Kendall et al., 2018)
     reconstruction: mean |x̂ − x| over all tokens of both views; rotation: −log p(turn); contrast: NT-Xent of both views
 
-    Of each view two sets of groups of tokens are overwritten: one by noise, one by what the neighbour in the batch shows there (rows 2k
-    and 2k + 1 lend each other theirs, so that no process needs another's); ids are overwritten by ids alone. The authors also blur a
-    part of an image and make one grey, and draw for each image how much is overwritten, here it is drawn a step; they give rotation
-    and contrast a token each, here both read what is pooled.
+    So the authors' code in one version; in another it has exp(−a s) L + s / 2. Of each view two sets of groups of tokens are
+    overwritten: one by noise, one by what the neighbour in the batch shows there (rows 2k and 2k + 1 lend each other theirs, so
+    that no process needs another's); ids are overwritten by ids alone. The authors also blur a part of an image and make one grey,
+    and draw for each image how much is overwritten, here it is drawn a step; they give rotation and contrast a token each, here
+    both read what is pooled.
     """
 
     needs = TurnedPair(backbone=frozenset({"tokens"}), mask=Mask("span", (0.0, 0.3), count=2, size=3))

@@ -16,11 +16,11 @@ class MeasuredStatistics(Method):
 
     loss = λ_m mean (ŷ_m − y_m)² + λ_a mean (ŷ_a − y_a)²,  (ŷ_m, ŷ_a) = W f(x)
 
-    y_m and y_a are measured in the view x itself: which block moves most, and which way, and when; which block's colours change most
-    and least, and which they are. What is measured, the modality says. λ_m, λ_a: `motion`, `appearance`, as in the authors' code; one of
-    them 0 leaves the other alone. The statistics lie within −1 to 1, where the authors regress the numbers of blocks, bins and frames
-    themselves, so that here no partition counts for more than another. Their rate falls in steps, here along a cosine; twice the rate
-    for biases is left out.
+    y_m and y_a are measured in the view x itself: which block moves most, and which way, and when; which block's colours change
+    most and least, and which they are. What is measured, the modality says. λ_m, λ_a: `motion`, `appearance`; their defaults are
+    ours, as the authors' code trains the numbers of motion alone; one of them 0 leaves the other alone. The statistics lie within
+    −1 to 1, where the authors regress the numbers of blocks, bins and frames themselves, so that here no partition counts for more
+    than another. Their rate falls in steps, here along a cosine; twice the rate for biases is left out.
     """
 
     needs = Measured()

@@ -121,17 +121,17 @@ class Unsqueeze(nn.Module):
 def stratified(u: Tensor, grid: tuple[int, ...], window: int, inside: Tensor | None = None) -> Tensor:
     """int64 [B, S]: one place of every window of `window` tokens a side (fewer at the edge), that of the lowest u [B, N] in 0..1; where
     a window reaches out of an item, one that lies `inside` [B, N] as long as there is any."""
-    places = windows(tuple(grid), window).to(u.device, non_blocking=True).expand(len(u), -1, -1)  # [B, S, most]
+    places = windows(tuple(grid), window, u.device).expand(len(u), -1, -1)  # [B, S, most]
     u = u if inside is None else u + ~inside
     return places.gather(2, u[:, places[0]].argmin(2, keepdim=True))[..., 0]
 
 
 @lru_cache(maxsize=16)
-def windows(grid: tuple[int, ...], window: int) -> Tensor:
+def windows(grid: tuple[int, ...], window: int, device: torch.device) -> Tensor:
     """int64 [S, most]: the places in each window of the grid, the first again where there are fewer."""
     lines = [[range(start, min(start + window, count)) for start in range(0, count, window)] for count in grid]
     strides = [math.prod(grid[axis + 1:]) for axis in range(len(grid))]
     found = [[sum(place * stride for place, stride in zip(token, strides)) for token in itertools.product(*box)]
              for box in itertools.product(*lines)]
     most = max(map(len, found))
-    return torch.tensor([places + places[:1] * (most - len(places)) for places in found])
+    return torch.tensor([places + places[:1] * (most - len(places)) for places in found], device=device)

@@ -173,14 +173,15 @@ def _sides(need: Need, weak: AudioSpec, strong: AudioSpec, window: int) -> list[
     if isinstance(need, Transformed) and need.kind == "turn":
         return [AudioSide(weak, window, "weak")]
     raise NotApplicable(f"audio: {need.what} ({type(need).__name__}{f' {need.kind}' if isinstance(need, Transformed) else ''}) cannot be "
-                        "supplied: a clip has no colours, and its axes, time and frequency, do not turn into one another.")
+                        "supplied: a clip has no colours and shows nothing that moves, and its axes, time and frequency, do not turn into one another.")
 
 
 def _checked(chosen: dict[str, Any]) -> dict[str, Any]:
     if chosen["form"] not in ("logmel", "waveform"):
         raise nearest(chosen["form"], ("logmel", "waveform"), what="form of audio input")
-    if chosen["mels"] < 4 or chosen["rate"] and chosen["rate"] < 500:
-        raise OptionError(f"Sound needs at least 4 mel bands and 500 samples a second, not mels={chosen['mels']}, rate={chosen['rate']}.")
+    if not 4 <= chosen["mels"] <= 512 or chosen["rate"] and not 500 <= chosen["rate"] <= 192_000:
+        raise OptionError(f"Sound needs 4 to 512 mel bands and 500 to 192,000 samples a second, not mels={chosen['mels']}, "
+                          f"rate={chosen['rate']}.")
     return chosen
 
 

@@ -76,7 +76,7 @@ class Modality:
         """The views that `need` asks for. `options` override single settings (an unknown one is an OptionError naming the nearest).
 
         Raises NotApplicable with the reason where the modality cannot supply the need."""
-        raise NotApplicable(f"{self.name}: {type(need).__name__} ({need.what}) cannot be supplied")
+        raise NotApplicable(f"{self.name}: {need.what} ({type(need).__name__}) cannot be supplied: the modality makes no views.")
 
     def hide(self, views: ViewMaker, mask: Mask, grid: Callable[[Sequence[int]], tuple[int, ...]]) -> ViewMaker:
         """`views` with masks on the tokens of a backbone's `grid`."""

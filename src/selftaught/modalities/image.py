@@ -16,6 +16,7 @@ from ..contracts import (
     Clean,
     DataError,
     Draws,
+    Measured,
     MultiCrop,
     Need,
     NotApplicable,
@@ -189,7 +190,9 @@ def view_specs(need: Need, preprocessing: Preprocessing) -> list[ImageSpec]:
     if isinstance(need, Patches):
         whole = _sides(False, base, photo)[:1] if need.whole else []
         return [*whole, replace(base, size=patch_size(size, need), role="local")]
-    raise NotApplicable(f"image: {type(need).__name__} ({need.what}) cannot be supplied")
+    raise NotApplicable(f"image: {need.what} ({type(need).__name__}) cannot be supplied: " +
+                        ("an image is one moment, and nothing moves in it." if isinstance(need, Measured) else
+                         "no view of that kind is defined for an image."))
 
 
 def _plain(base: ImageSpec) -> ImageSpec:

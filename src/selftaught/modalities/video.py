@@ -41,6 +41,9 @@ class VideoModality(GridModality):
         if frames < 2 or stride < 1 or resolution is not None and resolution < 4:
             raise OptionError(f"Video needs 2 frames, a stride of 1 and 4 pixels at least, not frames={frames}, stride={stride}, "
                               f"resolution={resolution}.")
+        if frames > longest or (frames - 1) * stride >= 2 * longest:
+            raise OptionError(f"{frames} frames, every {stride}{_ending(stride)}, reach far beyond the longest clip, which has {longest}: "
+                              "give fewer as input.frames or input.stride.")
         resolution = int(resolution or default_side(side, _MOST, 16))
         canvas = resolution if side <= resolution else min(side, round(resolution * 8 / 7))
         source.set_canvas((shown := max(frames, min(-(-longest // stride), CANVAS * frames)), stride, canvas))

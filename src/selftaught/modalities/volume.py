@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from ..contracts import Clean, MultiCrop, Need, OptionError, Pair, Patches, Single, Source, Transformed, register
+from ..contracts import Clean, Measured, MultiCrop, Need, OptionError, Pair, Patches, Single, Source, Transformed, register
 from ..views.grid3d import GridSpec, VolumeViews
 from .base import Preprocessing, innermost
 from .grid3d import GridModality, default_side, moments, unavailable
@@ -73,7 +73,8 @@ class VolumeModality(GridModality):
         if isinstance(need, Transformed) and (need.kind == "turn" or need.kind != "channels" and shape[1] == shape[2]):
             return [weak]
         if not isinstance(need, Transformed):
-            raise unavailable(self.name, need, "no view of that kind is defined for a volume")
+            raise unavailable(self.name, need, "a volume is one moment, and nothing moves in it" if isinstance(need, Measured) else
+                              "no view of that kind is defined for a volume")
         raise unavailable(self.name, need, "a volume has no colours" if need.kind == "channels" else
                           f"its slices of {shape[1]} × {shape[2]} cells are not square")
 

@@ -60,9 +60,19 @@ class UNet(Backbone):
             found.append(level(POOLS[self.axes](found[-1], 2)))
         return found
 
+    @torch.no_grad()
+    def still_levels(self, x: Tensor) -> list[Tensor]:
+        """`levels` of the encoder in evaluation mode, without gradients."""
+        training = self.encoder.training
+        self.encoder.eval()
+        try:
+            return self.levels(x)
+        finally:
+            self.encoder.train(training)
+
     def dense(self, x: Tensor, *, blocks: int | None = None, encoder: bool = True) -> Tensor:
-        """blocks: of the decoder (None: all). encoder: whether gradients reach it."""
-        *finer, h = self.levels(x) if encoder else [level.detach() for level in self.levels(x)]
+        """blocks: of the decoder (None: all). encoder: whether it is trained; else it stands still, its BatchNorm's statistics too."""
+        *finer, h = self.levels(x) if encoder else self.still_levels(x)
         for narrow, join, beside in list(zip(self.narrow, self.decoder, finer[::-1]))[:blocks]:
             h = join(torch.cat([beside, F.interpolate(narrow(h), scale_factor=2, mode="nearest")], 1))
         whole = blocks is None or blocks >= len(self.decoder)

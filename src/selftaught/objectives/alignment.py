@@ -27,5 +27,6 @@ def place_cross_entropy(logits: Tensor, places: Tensor, valid: Tensor | None = N
 def uncertainty_weighted(loss: Tensor, log_variance: Tensor, *, scale: float = 1.0) -> Tensor:
     """scale · exp(−s) · loss + s / 2: a task weighted by its learned uncertainty (Kendall et al., 2018), s = log σ².
 
-    scale: 1 for a classification, ½ for a regression, as SiT's code has it."""
+    scale: 1 for a classification, ½ for a regression. This is Kendall's form, which SiT's code has in one version; in another
+    it has exp(−scale · s) · loss + s / 2."""
     return scale * (-log_variance).exp() * loss + 0.5 * log_variance

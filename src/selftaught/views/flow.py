@@ -7,6 +7,7 @@ them. Everything is batched and made of sums over neighbours, the same for a cli
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import torch
 import torch.nn.functional as F
@@ -94,15 +95,25 @@ def clip_flow(clip: Tensor) -> Tensor:
 # ---- statistics -----------------------------------------------------------------------------------------------------------------
 
 
+@lru_cache(maxsize=16)
 def partitions(height: int, width: int, device: torch.device | str) -> Tensor:
     """int64 [3, H · W]: the block of every pixel among all 28: a grid of 4 × 4 squares, four rings from the middle outward, and the four
-    quarters, each cut along its diagonal through the middle."""
+    quarters, each cut along its diagonal through the middle. Of a few pixels some blocks are empty: a
+    ring where a side has less than 7."""
     y, x = ((2 * torch.arange(n, device=device) + 1) / n - 1 for n in (height, width))  # −1 to 1
     y, x = y[:, None].expand(height, width), x.expand(height, width)
     grid = ((y + 1) * 2).long() * 4 + ((x + 1) * 2).long()
     rings = (torch.maximum(y.abs(), x.abs()) * 4).long()
     halves = ((y > 0).long() * 2 + (x > 0).long()) * 2 + (y.abs() > x.abs()).long()
     return torch.stack([grid, rings + PARTITIONS[0], halves + sum(PARTITIONS[:2])]).flatten(1)
+
+
+@lru_cache(maxsize=16)
+def membership(height: int, width: int, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+    """float32 [H · W, 28]: 1 where a pixel lies in a block; the pixels of each, at least 1 [28]; which are empty, bool [28]."""
+    inside = F.one_hot(partitions(height, width, device), sum(PARTITIONS)).sum(0).float()
+    pixels = inside.sum(0)
+    return inside, pixels.clamp(min=1), pixels == 0
 
 
 def placed(number: Tensor, count: int) -> Tensor:
@@ -115,7 +126,8 @@ def motion_statistics(flow: Tensor) -> Tensor:
     partitions the block where they are largest and their direction there, of 8 (12 numbers); the frames in which those of u and of v are
     largest. Motion that the whole frame has in common has no gradient."""
     pairs, (height, width) = flow.shape[1], flow.shape[-2:]
-    blocks = F.one_hot(partitions(height, width, flow.device)).sum(0).to(flow.dtype)  # [H · W, 28]
+    inside, pixels, empty = membership(height, width, flow.device)
+    blocks = inside.to(flow.dtype)
     edges = gradient(flow)  # [B, T − 1, (u, v), 2, H, W]
     total = edges.sum(1).flatten(-2)  # [B, 2, 2, H · W]
     size = total.square().sum(2).sqrt()  # [B, 2, H · W]
@@ -123,7 +135,7 @@ def motion_statistics(flow: Tensor) -> Tensor:
     bins = torch.arange(DIRECTIONS, device=flow.device)[:, None]
     apart = (angle[:, :, None] - bins).abs()
     votes = (1 - torch.minimum(apart, DIRECTIONS - apart)).clamp(min=0) * size[:, :, None]  # [B, 2, 8, H · W]: to both bins beside it
-    here, ways = (size @ blocks / blocks.sum(0)).split(PARTITIONS, -1), (votes @ blocks).split(PARTITIONS, -1)
+    here, ways = (size @ blocks / pixels).masked_fill(empty, -1.0).split(PARTITIONS, -1), (votes @ blocks).split(PARTITIONS, -1)
     found = []
     for count, mean, way in zip(PARTITIONS, here, ways):
         largest = mean.argmax(-1)  # [B, 2]
@@ -139,17 +151,18 @@ def appearance_statistics(clip: Tensor) -> Tensor:
     frames' histograms, least over most, of each channel, in 16 levels (the authors' 256 are too many for small blocks). Colours: 8, each
     of the first three channels dark or bright."""
     b, channels, frames, height, width = clip.shape
-    place = partitions(height, width, clip.device)  # [3, H · W]
+    place, empty = partitions(height, width, clip.device), membership(height, width, clip.device)[2]  # [3, H · W], [28]
     level = (clip.flatten(-2) * LEVELS).long().clamp(0, LEVELS - 1)  # [B, C, T, H · W]
     counts = histogram(level, place, LEVELS)  # [B, C, T, 16, 28]
-    overlap = (counts.amin(2).sum(2) / counts.amax(2).sum(2)).mean(1)  # [B, 28]
+    overlap = (counts.amin(2).sum(2) / counts.amax(2).sum(2).clamp(min=1)).mean(1)  # [B, 28]
     weights = 2 ** torch.arange(min(channels, 3), device=clip.device)
     hue = ((clip[:, :3] >= 0.5).long() * weights.view(-1, 1, 1, 1)).sum(1)  # [B, T, H, W]
     colours = 2 ** min(channels, 3)
     shown = histogram(hue.flatten(1), place.repeat(1, frames), colours)  # [B, 8, 28]
     found = []
-    for count, same, seen in zip(PARTITIONS, overlap.split(PARTITIONS, 1), shown.split(PARTITIONS, 2)):
-        for block in (same.argmin(1), same.argmax(1)):
+    least, most = (overlap.masked_fill(empty, out).split(PARTITIONS, 1) for out in (2.0, -1.0))
+    for count, changed, same, seen in zip(PARTITIONS, least, most, shown.split(PARTITIONS, 2)):
+        for block in (changed.argmin(1), same.argmax(1)):
             dominant = seen.gather(2, block[:, None, None].expand(b, colours, 1))[..., 0].argmax(1)
             found += [placed(block, count), placed(dominant, colours)]
     return torch.stack([*found, placed(shown.split(PARTITIONS, 2)[0].sum(2).argmax(1), colours)], 1)

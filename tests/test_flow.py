@@ -85,18 +85,19 @@ def number(value, count):
     return round((float(value) + 1) * count / 2 - 0.5, 4)
 
 
-def test_motion_statistics_equal_a_loop_over_pixels_and_forget_what_all_share():
-    flow = torch.randn(3, 5, 2, 12, 14, generator=torch.Generator().manual_seed(2))
+@pytest.mark.parametrize("sides", [(12, 14), (5, 5)])  # of 5 × 5 pixels one ring is empty
+def test_motion_statistics_equal_a_loop_over_pixels_and_forget_what_all_share(sides):
+    flow = torch.randn(3, 5, 2, *sides, generator=torch.Generator().manual_seed(2))
     found = motion_statistics(flow)
     assert found.shape == (3, STATISTICS["motion"]) and found.abs().max() <= 1
     assert torch.equal(motion_statistics(flow + torch.tensor([3.0, -1.0]).view(2, 1, 1)), found)  # a camera that drifts
     for b in range(3):
         for c in range(2):
-            edges = gradient(flow[b, :, c]).double().numpy()  # [5, 2, 12, 14]
+            edges = gradient(flow[b, :, c]).double().numpy()  # [5, 2, H, W]
             dx, dy = edges.sum(0).reshape(2, -1)
             size = np.hypot(dx, dy)
-            for p, blocks in enumerate(blocks_of(12, 14)):
-                best = int(np.argmax([size[block].mean() for block in blocks]))
+            for p, blocks in enumerate(blocks_of(*sides)):
+                best = int(np.argmax([size[block].mean() if len(block) else -1 for block in blocks]))
                 bins = np.zeros(8)
                 for i in blocks[best]:
                     at = math.degrees(math.atan2(dy[i], dx[i])) % 360 / 45
@@ -107,21 +108,23 @@ def test_motion_statistics_equal_a_loop_over_pixels_and_forget_what_all_share():
             assert number(found[b, 12 + c], 5) == np.hypot(edges[:, 0], edges[:, 1]).mean((1, 2)).argmax()
 
 
-@pytest.mark.parametrize("channels", [1, 3])
-def test_appearance_statistics_equal_a_loop_over_pixels(channels):
-    clip = torch.rand(2, channels, 4, 12, 14, generator=torch.Generator().manual_seed(3))
+@pytest.mark.parametrize("channels,sides", [(1, (12, 14)), (3, (12, 14)), (3, (5, 5))])
+def test_appearance_statistics_equal_a_loop_over_pixels(channels, sides):
+    clip = torch.rand(2, channels, 4, *sides, generator=torch.Generator().manual_seed(3))
     found, colours = appearance_statistics(clip), 2**channels
     assert found.shape == (2, STATISTICS["appearance"]) and found.abs().max() <= 1
     for b in range(2):
         x = clip[b].flatten(2).numpy()  # [C, T, N]
         hue = sum((x[c] >= 0.5) * 2**c for c in range(channels))  # [T, N]
-        for p, blocks in enumerate(blocks_of(12, 14)):
-            same = []
-            for block in blocks:
+        for p, blocks in enumerate(blocks_of(*sides)):
+            same = {}
+            for k, block in enumerate(blocks):
+                if not len(block):
+                    continue
                 counts = np.array([[np.bincount((x[c, t, block] * 16).astype(int), minlength=16) for t in range(4)]
                                    for c in range(channels)])
-                same.append((counts.min(1).sum(1) / counts.max(1).sum(1)).mean())
-            for k, best in enumerate((int(np.argmin(same)), int(np.argmax(same)))):
+                same[k] = (counts.min(1).sum(1) / counts.max(1).sum(1)).mean()
+            for k, best in enumerate((min(same, key=same.get), max(same, key=same.get))):
                 dominant = np.bincount(hue[:, blocks[best]].ravel(), minlength=colours).argmax()
                 seen = [number(v, n) for v, n in zip(found[b, 4 * p + 2 * k :][:2], (PARTITIONS[p], colours))]
                 assert seen == [best, dominant]

@@ -1,5 +1,7 @@
 """UDI's stratified sampling, and that its second target is the consolidated profile; the rest is in the conformance tests."""
 
+import math
+
 import pytest
 import torch
 
@@ -30,6 +32,33 @@ def test_the_second_class_token_sees_no_padding():
     padded = torch.cat([tokens, torch.zeros(2, 3, 16)], 1)
     short, long = module(Features(pooled, tokens)), module(Features(pooled, padded, lengths=torch.tensor([5, 5])))
     assert torch.allclose(short[0], long[0], atol=1e-6) and torch.allclose(short[1], long[1][:, :5], atol=1e-6)
+
+
+@torch.no_grad()
+def test_the_second_target_is_what_a_loop_over_items_and_places_gives():
+    """α, centres and views that may not be exchanged: the weights differ, and every centre is its own."""
+    source = source_of("image", 64)
+    plan = draft("udi", "image", source, batch_size=6, **{"method.alpha": 0.3})
+    method, stream = plan.build_method().double().eval(), plan.stream(source)
+    for centre in (method.centre, method.profile_centre):
+        centre.value.normal_(std=0.1)
+    batch = next(iter(stream.batches(0, 1, rank=0, world=1, accumulate=1)))
+    views = [v.with_(x=v.x.double()) for v in stream.views(batch, batch.draws(0, "train", step=0))]
+    draws, head, grid = batch.draws(0, "udi"), method.teacher.module.head, method.student.backbone.grid(views[0].x.shape)
+    chosen, entropies = draws.integers("hidden view", 2), []
+    predicted = [method.encode(v if v.masks is None else v.with_(masks=v.masks & (chosen == k)[:, None]))[2] / 0.1
+                 for k, v in enumerate(views)]
+    for k in range(2):
+        taught = method.targets(views[k])
+        places = stratified(draws.split(k).uniform("strata", math.prod(grid)), grid, 2)
+        for b in range(6):
+            mean = sum(head(taught[b : b + 1, 1 + int(place)])[0] for place in places[b]) / len(places[b])
+            score = 0.3 * mean + 0.7 * head(taught[b : b + 1, 0])[0]
+            exponents = ((score - method.profile_centre.value) / 0.04).exp()
+            target = exponents / exponents.sum()
+            entropies += [-sum(t * math.log(p) for t, p in zip(target.tolist(), other[b].softmax(0).tolist()))
+                          for v, other in enumerate(predicted) if v != k]
+    assert float(method(views, batch).named["unsqueezed"]) == pytest.approx(sum(entropies) / len(entropies), abs=1e-9)
 
 
 def test_windows_of_one_token_give_the_mean_of_all_places():

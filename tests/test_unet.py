@@ -36,6 +36,17 @@ def test_gradients_of_the_dense_features_reach_all_of_it_or_the_decoder_alone():
         assert reached == {"narrow", "decoder", *(["encoder"] if encoder else [])}
 
 
+def test_an_encoder_that_is_not_trained_stands_still():
+    net, x = network(8, 8), 3 + torch.randn(4, 1, 8, 8)
+    for _ in range(20):
+        net(x)
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    dense = net.dense(x, encoder=False)
+    moved = {name.split(".")[0] for name, value in net.state_dict().items() if not torch.equal(value, before[name])}
+    assert moved == {"decoder"} and all(part.training for part in net.modules())
+    assert not torch.allclose(dense, net.dense(x), atol=1e-3)  # by its own statistics, not the batch's
+
+
 def test_what_it_cannot_be_is_refused():
     with pytest.raises(OptionError, match="at least 2 levels"):
         network(8, 8, widths=(4,))

@@ -173,7 +173,7 @@ def _sides(need: Need, weak: AudioSpec, strong: AudioSpec, window: int) -> list[
     if isinstance(need, Transformed) and need.kind == "turn":
         return [AudioSide(weak, window, "weak")]
     raise NotApplicable(f"audio: {need.what} ({type(need).__name__}{f' {need.kind}' if isinstance(need, Transformed) else ''}) cannot be "
-                        "supplied: a clip has no colours and shows nothing that moves, and its axes, time and frequency, do not turn into one another.")
+                        "supplied: a clip has no colours, and its axes, time and frequency, do not turn into one another.")
 
 
 def _checked(chosen: dict[str, Any]) -> dict[str, Any]:

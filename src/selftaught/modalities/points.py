@@ -153,7 +153,7 @@ def _sides(need: Need, weak: PointSpec, strong: PointSpec, points: int) -> list[
     if isinstance(need, Transformed) and need.kind == "turn":
         return [PointSide(weak, points, "weak")]
     raise NotApplicable(f"points: {need.what} ({type(need).__name__}{f' {need.kind}' if isinstance(need, Transformed) else ''}) cannot be "
-                        "supplied: a cloud is no grid with patches or channels, cells of space may hold no points, and nothing moves in it.")
+                        "supplied: a cloud is no grid with patches or channels, and cells of space may hold no points.")
 
 
 def _features(source: Source, sample: int, columns: tuple[str, ...]) -> tuple[list[float], list[float]]:

@@ -136,7 +136,7 @@ class SeriesModality(Modality):
             return PatchSeries(change(WEAK), need, mean, std, window, whole=whole)
         else:
             raise NotApplicable(f"series: {need.what} ({type(need).__name__}) cannot be supplied: a series is a run of values "
-                                "in time, without colours, parts to turn or a picture in which things move.")
+                                "in time, and no view of that kind is defined for it.")
         views = SeriesViews(sides, mean, std, window)
         if isinstance(need, Transformed):
             return TransformedSeries(views, need)

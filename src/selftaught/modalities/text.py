@@ -148,8 +148,8 @@ class TextModality(Modality):
         elif isinstance(need, Patches):
             return PatchTexts(change(SEGMENT), need, begins, HIDDEN, window, whole=strong if need.whole else None)
         else:
-            raise NotApplicable(f"text: {need.what} ({type(need).__name__}) cannot be supplied: a text is a run of words, without colours, "
-                                "parts to turn or a picture in which things move.")
+            raise NotApplicable(f"text: {need.what} ({type(need).__name__}) cannot be supplied: a text is a run of words, and no view of "
+                                "that kind is defined for it.")
         views = TextViews(sides, begins, HIDDEN)
         return TransformedTexts(views, need) if isinstance(need, Transformed) else views
 

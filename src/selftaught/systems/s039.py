@@ -3,14 +3,13 @@
 import numpy as np
 
 from .proof import DATA, Arm, Claim, Proof
-from .s353 import segmented
+from .s353 import of_the_next, segmented, segmented_as_long
 
 SIDE = 16
 
 
 def prepare() -> None:
     """NeRF-MAE; with the density alone as target; and without its idea: the targets are another scene's."""
-    import torch
     from torch import nn
 
     from ..contracts import Terms, register
@@ -44,13 +43,7 @@ def prepare() -> None:
             colour = ((error * held).sum((1, 2, 3)) / held.sum((1, 2, 3)).clamp(min=1)).mean()
             return Terms(density + colour if self.colour else density, density=density, colour=colour)
 
-    @register("s039_shuffled")
-    class Shuffled(NerfMAE):
-        """NeRF-MAE whose targets move one place on in the batch."""
-
-        @torch.no_grad()
-        def targets(self, view):
-            return super().targets(view).roll(1, 0)
+    register("s039_shuffled")(of_the_next(NerfMAE))
 
 
 def rooms(rest: str):
@@ -120,19 +113,23 @@ PROOF = Proof(
         Arm("colour and density", "s039_nerf_mae", KEY, RUN, "subject", 60, (segmented,)),
         Arm("density only", "s039_nerf_mae", KEY, {**RUN, "method.colour": False}, "ablation", 60, (segmented,)),
         Arm("from scratch", None, KEY, VIT, "baseline", 60, (segmented,)),
+        Arm("from scratch, as long", None, KEY, VIT, "baseline", 90, (segmented_as_long,)),
         Arm("targets of other scenes", "s039_shuffled", KEY, RUN, "ablation", 60, (segmented,)),
     ),
     claims=(
-        Claim("After training on 8 labelled scenes the accuracy a voxel, mean over the five classes, is higher than from scratch.",
-              "voxels", "colour and density", "from scratch"),
+        Claim("After training on 8 labelled scenes the accuracy a voxel, mean over six classes, empty space among them, is higher than "
+              "from scratch.", "voxels", "colour and density", "from scratch"),
+        Claim("And than from scratch for as long as pretraining and fine-tuning together.", "voxels", "colour and density",
+              "from scratch, as long"),
         Claim("It is at most two points below that of the density alone as target.", "voxels", "colour and density", "density only",
               "not worse", 0.02),
         Claim("With targets of other scenes it is lower.", "voxels", "targets of other scenes", "colour and density", "smaller"),
     ),
     seeds=(0, 1, 2, 3, 4),
-    budget="240 steps of 32 scenes of 16³ voxels, ViT 64 × 3 on 64 tokens, three quarters of them hidden as in the paper; 150 steps on 8 "
-           "labelled scenes for every fine-tuning, from scratch too; at most 60 s an arm on one core, MAE's recipe for short runs "
-           "at the rate of the conformance tests",
+    budget="240 steps of 32 scenes of 16³ voxels, ViT 64 × 3 on 64 tokens, three quarters of them hidden as in the paper; 150 "
+           "steps on 8 labelled scenes for every fine-tuning, from scratch too; from scratch, as long: 1,110 steps of 8, as "
+           "many scenes as pretraining and fine-tuning see; at most 90 s an arm on one core, MAE's recipe for short runs at "
+           "the rate of the conformance tests",
     data="synthetic",
     substitutions="Grids of colour and density made directly, 1,000 rooms of 16³ for 1.8 million pictures and 160³; a ViT that sees the "
                   "visible tokens and a light Transformer for Swin with mask tokens and a decoder of convolutions. Reading scales every "

@@ -9,13 +9,9 @@ def prepare() -> None:
     """P3P's masked autoencoder without its idea: the cells to be predicted are another cloud's."""
     from ..contracts import register
     from ..methods import MAE
+    from .s353 import of_the_next
 
-    @register("s356_shuffled")
-    class Shuffled(MAE):
-        """MAE whose targets move one place on in the batch."""
-
-        def targets(self, view):
-            return super().targets(view).roll(1, 0)
+    register("s356_shuffled")(of_the_next(MAE))
 
 
 def lifted(rest: str):

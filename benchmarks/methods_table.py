@@ -38,6 +38,7 @@ from selftaught.systems.arms import data_file, proof_data
 from selftaught.training import fit
 
 RESULTS = Path(__file__).parent / "results" / "methods_table.jsonl"
+NARROW = {"backbone.width": 96, "backbone.depth": 4, "backbone.heads": 3}  # a transformer that costs about what the others do
 BASELINES = ("raw input", "random initialisation", "random tokens")  # the last: of the backbone for methods that need tokens
 TIMED = 40  # steps at least, whole epochs, from which the time of a step is taken
 ROWS = 1024  # outputs of the head that ranks and spreads are taken from
@@ -63,11 +64,11 @@ class DataSet:
 
 SETS = {
     "CIFAR-10": DataSet(lambda: proof_data("cifar10-5000"), 60.0, 128, {"backbone": "convnet", "backbone.widths": (32, 64, 128, 128)},
-                        {"backbone": "vit_tiny", "backbone.patch": 4}),
+                        {"backbone": "vit_tiny", "backbone.patch": 4, **NARROW}),
     "JapaneseVowels": DataSet(lambda: parts("timeseries/JapaneseVowels.npz", "train", "test"), 30.0, 64, {"backbone": "convnet"},
-                              {"backbone": "vit_tiny", "backbone.patch": 4}),
+                              {"backbone": "vit_tiny", "backbone.patch": 4, **NARROW}),
     "Adult": DataSet(lambda: parts("tabular/adult.parquet", "split=train", "split=test", "income"), 30.0, 256, {"backbone": "mlp"},
-                     {"backbone": "table_transformer"}),
+                     {"backbone": "table_transformer", **NARROW}),
 }
 
 

@@ -145,7 +145,8 @@ epoch and are equal for all seeds. k-NN (k = 20) and linear probe see the last s
 so. Means and Student's 95 % intervals over seeds; *beats random* judges the differences from random initialisation (BatchNorm statistics
 estimated on the data) seed by seed: yes where the interval lies above zero. RankMe, spread (1 is even, 0 collapsed) and α-ReQ need no
 labels; the head's are of its outputs for up to 1,024 augmented items. A budget of a minute favours methods that learn early; it says
-nothing of where they end. Methods that need tokens run on a transformer of 4 blocks of width 96, and are judged against *random tokens*, the same untrained.
+nothing of where they end. Methods that need tokens run on a transformer of 4 blocks of width 96, and are judged against *random tokens*,
+the same untrained.
 """
 AFTER = """## How to read the correlations
 

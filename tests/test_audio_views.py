@@ -29,14 +29,6 @@ AUDIO = find_modality("audio")
 RATE, HOP = 4000, 40
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def source():
     return source_of("audio", 48)

@@ -1,7 +1,6 @@
 """`check_method` over every method × modality, learning once a method; and that it catches what it is for."""
 
 import pytest
-import torch
 from torch import nn
 
 from selftaught import methods  # noqa: F401  (enters the methods in the registry)
@@ -38,14 +37,6 @@ UNSEEN = {
 }
 """What is not run below, with what was seen of it."""
 METHODS = [n for n in names("method") if find("method", n).__module__.startswith("selftaught.methods")]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("modality", MODALITIES)

@@ -16,7 +16,6 @@ from selftaught.networks import BatchNorm, Embedder, convert_batch_norm
 from selftaught.testing import check_method
 
 N, ITEMS, CLASSES = 12, 40, 3
-torch.set_num_threads(1)
 TINY = {
     "dcl": {"width": 6, "hidden": 8},
     "moco_v2": {"width": 6, "hidden": 8, "queue": 24, "groups": 2},

@@ -11,8 +11,6 @@ from selftaught.networks import Embedder
 from selftaught.objectives.kmeans import kmeans, whitened_unit
 from selftaught.testing import draft, score, source_of, train
 
-torch.set_num_threads(1)
-
 
 def blobs(k=5, each=40, d=3, seed=0):
     g = torch.Generator().manual_seed(seed)

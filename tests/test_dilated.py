@@ -6,7 +6,6 @@ import torch
 from selftaught.contracts import Facts, NotApplicable, OptionError
 from selftaught.networks import build_backbone
 
-torch.set_num_threads(1)
 FACTS = Facts("series", 10, (2, 40))
 
 

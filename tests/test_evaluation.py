@@ -11,15 +11,6 @@ from selftaught.contracts import DataError, OptionError
 from selftaught.evaluation.neighbours import search
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny problems are quicker on one thread, by far where other processes keep the cores busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def clouds(n=300, d=8, classes=3, noise=1.0, seed=0):
     """Gaussian clouds around random centres: (x float32 [n, d], y int64 [n])."""
     rng = np.random.default_rng(seed)

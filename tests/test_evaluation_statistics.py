@@ -14,15 +14,6 @@ from selftaught.evaluation.intervals import resample
 from selftaught.evaluation.metrics import Outcome, r_squared
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny problems are quicker on one thread, by far where other processes keep the cores busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def coverage(draw, truth, times=400, **options):
     rng = np.random.default_rng(0)
     return np.mean([truth in e.bootstrap(draw(rng), resamples=400, **options) for _ in range(times)])

@@ -17,7 +17,6 @@ from selftaught.protocols.baselines import random_encoder
 from selftaught.sources import open_source
 from selftaught.testing import draft, score, source_of, train
 
-torch.set_num_threads(1)
 FACTS = Facts("series", 40, (2, 24))
 SMALL = {"widths": (4, 6)}
 

@@ -11,8 +11,6 @@ from selftaught.plan import make_plan
 from selftaught.systems import find_proof
 from selftaught.testing import draft, source_of, train
 
-torch.set_num_threads(1)
-
 
 @pytest.mark.parametrize("batch", [5, 8, 13, 16])
 def test_no_batch_up_to_the_number_of_clusters_has_two_of_one(batch):

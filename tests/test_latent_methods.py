@@ -13,7 +13,6 @@ from selftaught.networks.context import attending_to
 from selftaught.objectives.alignment import place_cross_entropy, token_cross_entropy, uncertainty_weighted
 from selftaught.testing import draft, source_of
 
-torch.set_num_threads(1)
 NARROW = {"backbone.width": 16, "backbone.depth": 2, "backbone.heads": 2, "batch_size": 6}
 HEADS = {"width": 16, "depth": 1, "heads": 2, "hidden": 16, "bottleneck": 8, "outputs": 12}
 

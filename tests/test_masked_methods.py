@@ -17,7 +17,6 @@ from selftaught.objectives.masked import masked_mean, signal_error, token_error
 from selftaught.testing import draft, score, source_of, train
 from selftaught.views.masks import Masked
 
-torch.set_num_threads(1)
 METHODS = ("mae", "simmim", "data2vec", "data2vec2", "jepa")
 NARROW = {"backbone.width": 16, "backbone.depth": 2, "backbone.heads": 2}
 DECODED = {"method.width": 16, "method.depth": 1, "method.heads": 2}

@@ -9,15 +9,6 @@ import torch
 from selftaught import measures as m
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Tiny problems are quicker on one thread, by far where other processes keep the cores busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def cloud(n, d, seed=0, dtype=torch.float32):
     return torch.randn(n, d, generator=torch.Generator().manual_seed(seed), dtype=torch.float64).to(dtype)
 

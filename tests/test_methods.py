@@ -12,7 +12,6 @@ from selftaught.methods import BYOL, DIET, DINO, Method, SimCLR, Supervised, SwA
 from selftaught.networks import Teacher, convert_batch_norm
 
 N, CLASSES = 12, 3
-torch.set_num_threads(1)
 TINY = {
     "simclr": {"width": 6},
     "byol": {"width": 6, "hidden": 8},

@@ -10,7 +10,6 @@ from selftaught.contracts import NotApplicable, Terms
 from selftaught.objectives.entropy import mean_entropy_gap
 from selftaught.testing import draft, source_of
 
-torch.set_num_threads(1)
 SMALL = {"backbone.width": 32, "backbone.depth": 1, "backbone.heads": 2}
 TINY = {**SMALL, "method.hidden": 32, "method.width": 16, "method.prototypes": 12}
 

@@ -21,7 +21,6 @@ TINY = {
     "tico": {"width": 6, "hidden": 8},
     "lejepa": {"width": 6, "hidden": 8, "directions": 16},
 }
-torch.set_num_threads(1)
 
 
 class TinyNet(nn.Module):

@@ -12,8 +12,6 @@ from selftaught import objectives as ob
 from selftaught.contracts import OptionError
 from selftaught.objectives.whitening import random_orders
 
-torch.set_num_threads(1)
-
 
 def draw(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))

@@ -10,7 +10,6 @@ from selftaught import objectives as ob
 from selftaught.objectives import streaming
 
 torch.manual_seed(0)
-torch.set_num_threads(1)
 PAIRED = {
     "nt_xent": lambda a, b: ob.nt_xent(a, b, temperature=0.3),
     "decoupled_contrastive": lambda a, b: ob.decoupled_contrastive(a, b, temperature=0.3),

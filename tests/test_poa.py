@@ -13,7 +13,6 @@ from selftaught.networks.elastic import Elastic, channels, sub_network
 from selftaught.objectives import koleo
 from selftaught.testing import draft, source_of
 
-torch.set_num_threads(1)
 HEADS = {"method.norm": False, "method.hidden": 12, "method.bottleneck": 6, "method.outputs": (3, 4, 5, 6)}
 NARROW = {"backbone.width": 16, "backbone.depth": 3, "backbone.heads": 4, **HEADS}
 

@@ -32,7 +32,6 @@ from selftaught.objectives.pretext import deviation_hinge, focal_binary, shifted
 from selftaught.testing import draft, score, source_of, train
 
 N, CLASSES = 12, 3
-torch.set_num_threads(1)
 TINY = {
     "rotation": {},
     "context": {"hidden": 8, "turn": 0.5},

@@ -10,7 +10,6 @@ from selftaught.modalities import find_modality
 from selftaught.testing import draft, source_of, train
 from selftaught.views.series_transforms import turned as turned_series
 
-torch.set_num_threads(1)
 NARROW = {"backbone.width": 16, "batch_size": 6, "method.width": 12}
 
 

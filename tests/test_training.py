@@ -193,7 +193,6 @@ def test_run_folder_refuses_what_would_lose_work(source, tmp_path):
 
 SCRIPT = """
 import sys, numpy as np, torch
-torch.set_num_threads(1)
 import selftaught
 x = np.load(sys.argv[1])
 selftaught.pretrain(x, "simclr", layout="NCT", out=sys.argv[2], resume=True, steps=400, batch_size=32, progress=False,

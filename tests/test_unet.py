@@ -7,8 +7,6 @@ import torch.nn.functional as F
 from selftaught.contracts import Facts, NotApplicable, OptionError
 from selftaught.networks import build_backbone
 
-torch.set_num_threads(1)
-
 
 def network(*sides, widths=(4, 6, 8), channels=1):
     torch.manual_seed(0)

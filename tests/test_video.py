@@ -30,14 +30,6 @@ from selftaught.views.masks import hidden_tokens
 VIDEO = find_modality("video")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 # ---- files --------------------------------------------------------------------------------------------------------------------
 
 

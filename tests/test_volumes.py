@@ -32,14 +32,6 @@ from selftaught.views.grid3d_transforms import half_turned
 VOLUME = find_modality("volume")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def ball(shape=(12, 16, 16), radius=4.0, spacing=(1, 1, 1), seed=0):
     """A ball in the middle, `radius` units in space, in noise."""
     place = np.stack(np.meshgrid(*(((np.arange(n) + 0.5) - n / 2) * s for n, s in zip(shape, spacing)), indexing="ij"))

@@ -13,14 +13,6 @@ from selftaught.testing import draft, source_of, train
 POINTS = find_modality("points")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def clouds(count=3, points=60, channels=5, seed=0):
     x = torch.randn(count, channels, points, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return torch.cat([x[:, :3] / x[:, :3].norm(dim=1, keepdim=True), x[:, 3:]], 1)

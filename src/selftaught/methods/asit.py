@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch, Cosine, Group, Linear, Mask, Need, NotApplicable, Pair, Terms, Training, View, register
+from ..contracts import Batch, Cosine, Group, Linear, Mask, NotApplicable, Pair, Terms, Training, View, register
 from ..networks import Centre, DinoHead, Embedder, Teacher, over
 from ..networks.backbone import mask_steps
 from ..networks.decoder import inside_tokens
@@ -18,7 +15,6 @@ from ..networks.signal import PatchSignal
 from ..objectives import masked_mean, signal_error, swapped_prediction
 from ..objectives.alignment import token_cross_entropy
 from .base import Method
-from .mae import with_mask
 from .tera import on_values
 
 
@@ -65,10 +61,6 @@ class ASiT(Method):
         width = backbone.width
         self.restore = nn.Sequential(nn.Linear(width, width), nn.GELU(), nn.Linear(width, width), nn.GELU(),
                                      nn.Linear(width, self.signal.width))
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         taught = over(views, self.targets, joint=True)

@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch, Cosine, Draws, Facts, Mask, Need, NotApplicable, Pair, Single, Training, View, register
+from ..contracts import Batch, Cosine, Draws, Facts, Mask, NotApplicable, Pair, Single, Training, View, register
 from ..networks import Embedder, Mlp, Queue, Teacher, ordered_pairs
 from ..networks.decoder import at_places, encode_masked, inside_tokens, predicted_places
 from ..networks.signal import PatchSignal
 from ..objectives.masked import masked_mean
 from .base import Method
 from .byol import BYOL
-from .mae import with_mask
 
 
 class Mixer(nn.Module):
@@ -101,10 +99,6 @@ class ATSTFrame(Method):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.teacher = Teacher(self.student, momentum=Cosine(momentum, 1.0))
         self.mixer = Mixer(backbone, facts.shape, memory, mixed)
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         (view,) = views

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,6 +12,17 @@ from torch import Tensor, nn
 
 from ..contracts import Batch, Clock, Facts, Need, Pair, Schedule, Terms, Training, View, value_at
 from ..networks import Memory
+
+MASK_OPTIONS = {"mask": "kind", "masked": "ratio", "masks": "count", "size": "size"}
+
+
+def with_mask(needs: Need, options: Mapping[str, Any]) -> Need:
+    """`needs` with the mask that a method's options name: `mask` (its kind), `masked` (the part), `masks` (how many) and `size`."""
+    wanted = {MASK_OPTIONS[name]: value for name, value in options.items() if name in MASK_OPTIONS}
+    if "ratio" in wanted:
+        part = wanted["ratio"]
+        wanted["ratio"] = tuple(part) if isinstance(part, (tuple, list)) else (part, part)
+    return replace(needs, mask=replace(needs.mask, **wanted))
 
 
 class Method(nn.Module):
@@ -63,8 +75,9 @@ class Method(nn.Module):
 
     @classmethod
     def needed(cls, options: Mapping[str, Any]) -> Need:
-        """What a method with these constructor options needs: `needs`, unless an option bears on it."""
-        return cls.needs
+        """What a method with these constructor options needs: `needs`, with the mask that they name where there is one; a subclass says
+        what else bears on it."""
+        return cls.needs if cls.needs.mask is None else with_mask(cls.needs, options)
 
     @classmethod
     def options(cls) -> dict[str, Any]:

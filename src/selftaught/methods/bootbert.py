@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch, Cosine, Linear, Mask, Need, Single, Terms, Training, View, register
+from ..contracts import Batch, Cosine, Linear, Mask, Single, Terms, Training, View, register
 from ..networks import Embedder, Teacher
 from ..networks.decoder import at_places, encode_masked, inside_tokens, predicted_places
 from ..networks.signal import blank, target_spread
 from ..objectives.masked import masked_mean, signal_error, token_error
 from .base import Method
-from .mae import with_mask
 
 
 @register("bootbert")
@@ -47,10 +43,6 @@ class BootBERT(Method):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.bootstrap, self.model = predictor(backbone.width, backbone.width), predictor(backbone.width, self.signal.width)
         self.teacher = Teacher(self.student, momentum=Linear(momentum, 1.0))
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         (view,) = views

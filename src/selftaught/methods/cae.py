@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Facts, Mask, Need, Single, Terms, Training, View, register
+from ..contracts import Batch, Facts, Mask, Single, Terms, Training, View, register
 from ..networks import Embedder
 from ..networks.decoder import at_places, encode_visible, inside_tokens, predicted_places, rows
 from ..networks.regressor import LatentDecoder, Regressor
 from ..networks.signal import blank
 from ..objectives.masked import masked_mean, signal_error, token_error
 from .base import Method
-from .mae import MAE, with_mask
+from .mae import MAE
 
 
 @register("cae")
@@ -42,10 +39,6 @@ class CAE(Method):
         self.student, self.signal = Embedder(backbone), backbone.signal()
         self.regressor = Regressor(backbone, facts.shape, depth=depth, heads=heads)
         self.decoder = LatentDecoder(backbone, facts.shape, self.signal.width, depth=depth, heads=heads)
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         (view,) = views

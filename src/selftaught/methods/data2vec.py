@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Facts, Linear, Mask, Need, Single, Terms, Training, View, register
+from ..contracts import Batch, Facts, Linear, Mask, Single, Terms, Training, View, register
 from ..networks import Embedder, Teacher
 from ..networks.decoder import Decoder, at_places, encode_masked, encode_visible, inside_tokens, predicted_places, rows
 from ..networks.signal import ffn_outputs, layer_average, target_spread
 from ..objectives.masked import masked_mean, token_error
 from .base import Method
-from .mae import with_mask
 
 
 @register("data2vec")
@@ -45,10 +41,6 @@ class Data2Vec(Method):
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.head = nn.Linear(backbone.width, backbone.width)
         self.teacher = Teacher(self.student, momentum=Linear(*momentum))
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         (view,) = views

@@ -14,8 +14,7 @@ from ..networks import Centre, DinoHead, Embedder, Teacher, over
 from ..networks.decoder import at_places, inside_tokens
 from ..objectives import koleo, masked_mean, sinkhorn, swapped_prediction
 from ..objectives.alignment import token_cross_entropy
-from .base import Method
-from .mae import with_mask
+from .base import Method, with_mask
 
 CENTRINGS = ("sinkhorn", "softmax")
 

@@ -15,7 +15,6 @@ from ..networks.decoder import Decoder, at_places, encode_visible, inside_tokens
 from ..networks.signal import layer_average, target_spread
 from ..objectives.masked import masked_mean, token_error
 from .base import Method
-from .mae import with_mask
 
 
 @register("jepa")
@@ -52,7 +51,7 @@ class JEPA(Method):
 
     @classmethod
     def needed(cls, options: Mapping[str, Any]) -> Need:
-        need = with_mask(cls.needs, options)
+        need = super().needed(options)
         return replace(need, mask=replace(need.mask, context=tuple(options["context"]))) if "context" in options else need
 
     def loss(self, views: list[View], batch: Batch) -> Terms:

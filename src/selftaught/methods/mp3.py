@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Facts, Mask, Need, NotApplicable, OptionError, Single, Terms, Training, View, register
+from ..contracts import Batch, Facts, Mask, NotApplicable, OptionError, Single, Terms, Training, View, register
 from ..networks import Embedder
 from ..networks.context import attending_to
 from ..networks.decoder import inside_tokens
 from ..objectives import masked_mean
 from ..objectives.alignment import place_cross_entropy
 from .base import Method
-from .mae import with_mask
 
 
 @register("mp3")
@@ -45,10 +42,6 @@ class MP3(Method):
         nn.init.zeros_(positions.table.requires_grad_(False))
         self.grid = backbone.grid(facts.shape)
         self.student, self.head = Embedder(backbone), nn.Linear(backbone.width, math.prod(self.grid))
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         (view,) = views

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Mask, Need, Single, Training, View, register
+from ..contracts import Batch, Mask, Single, Training, View, register
 from ..networks import Embedder
 from ..networks.decoder import at_places, encode_masked, predicted_places
 from ..objectives.masked import masked_mean, signal_error
 from .base import Method
-from .mae import with_mask
 
 
 @register("simmim")
@@ -39,10 +35,6 @@ class SimMIM(Method):
         self.mask_token = nn.Parameter(torch.empty(backbone.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.head = nn.Linear(backbone.width, self.signal.width)
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         (view,) = views

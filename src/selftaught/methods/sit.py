@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import Batch, Draws, Facts, Features, Mask, Need, NotApplicable, OptionError, Terms, Training, TurnedPair, View, register
+from ..contracts import Batch, Draws, Facts, Features, Mask, NotApplicable, OptionError, Terms, Training, TurnedPair, View, register
 from ..networks import Embedder, over
 from ..objectives import masked_mean, nt_xent, signal_error
 from ..objectives.alignment import uncertainty_weighted
 from .base import Method
-from .mae import with_mask
 
 SCALES = {"reconstruction": 0.5, "rotation": 1.0, "contrast": 1.0}
 """Task → a: ½ for a regression, 1 for a classification."""
@@ -56,10 +52,6 @@ class SiT(Method):
         outputs = {"reconstruction": self.signal.width, "rotation": self.needs.classes, "contrast": width}
         self.heads = nn.ModuleDict({task: nn.Linear(backbone.width, outputs[task]) for task in self.tasks})
         self.uncertainty = nn.ParameterDict({task: nn.Parameter(torch.ones(())) for task in self.tasks})
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         draws = batch.draws(0, self.name)

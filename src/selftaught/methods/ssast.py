@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Mask, Need, NotApplicable, Single, Terms, Training, View, register
+from ..contracts import Batch, Mask, NotApplicable, Single, Terms, Training, View, register
 from ..networks import Embedder, Mlp
 from ..networks.decoder import at_places, encode_masked, predicted_places
 from ..networks.signal import PatchSignal
 from ..objectives.identification import token_nce
 from ..objectives.masked import masked_mean, signal_error
 from .base import Method
-from .mae import with_mask
 
 
 @register("ssast")
@@ -47,10 +43,6 @@ class SSAST(Method):
         self.mask_token = nn.Parameter(torch.empty(backbone.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)
         self.classify, self.generate = (Mlp(backbone.width, backbone.width, self.signal.width, norm=False) for _ in range(2))
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         (view,) = views

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Draws, Mask, Need, NotApplicable, Single, Training, View, register
+from ..contracts import Batch, Draws, Mask, NotApplicable, Single, Training, View, register
 from ..networks import Embedder
 from ..networks.backbone import valid_steps
 from ..networks.signal import PatchSignal
 from ..objectives.masked import masked_mean, signal_error
 from .base import Method
-from .mae import with_mask
 
 
 @register("tera")
@@ -45,10 +41,6 @@ class TERA(Method):
                                 "use simmim.")
         self.head = nn.Sequential(nn.Linear(backbone.width, backbone.width), nn.GELU(), nn.LayerNorm(backbone.width),
                                   nn.Linear(backbone.width, self.signal.width))
-
-    @classmethod
-    def needed(cls, options: Mapping[str, Any]) -> Need:
-        return with_mask(cls.needs, options)
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         (view,) = views

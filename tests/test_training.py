@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught.contracts import Clock, Collapsed, Cosine, Group, NonFinite, OptionError, SelftaughtError, Training
+from selftaught.contracts import Clock, Collapsed, Cosine, Group, NonFinite, OptionError, SelftaughtError, Terms, Training
 from selftaught.methods import Method
 from selftaught.networks import Embedder, Mlp, over
 from selftaught.objectives import nt_xent
@@ -133,17 +133,18 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(source, tmp_path):
 
 
 def test_the_gradient_is_clipped_to_its_norm(source):
-    """With SGD and one step, weights move by lr × a gradient of at most the clip's norm."""
+    """With SGD and one step, weights move by lr × a gradient of at most the clip's norm, of all together or of each parameter."""
     moved = {}
-    for clip in (None, 0.01):
+    for clip, each in ((None, False), (0.01, False), (0.01, True)):
         plan = make_plan(source, {**SMALL, "method": "simclr", "steps": 1, "lr": 1.0, "training.optimizer": "sgd",
                                   "training.scale_lr": "off", "training.weight_decay": 0.0, "training.schedule": "constant",
-                                  "training.clip": clip})
+                                  "training.clip": clip, "training.clip_each": each})
         method = plan.build_method()
         before = [p.detach().clone() for p in method.parameters()]
         fit(method, plan.stream(source), plan.training(), plan.settings(progress=False))
-        moved[clip] = torch.cat([(p.detach() - b).flatten() for p, b in zip(method.parameters(), before)]).norm().item()
-    assert moved[0.01] == pytest.approx(0.01, rel=1e-3) and moved[None] > 0.05
+        moved[clip, each] = torch.stack([(p.detach() - b).norm() for p, b in zip(method.parameters(), before)])
+    assert moved[0.01, False].norm().item() == pytest.approx(0.01, rel=1e-3) and moved[None, False].norm() > 0.05
+    assert torch.allclose(moved[0.01, True], moved[None, False].clamp(max=0.01), rtol=1e-2, atol=1e-6)
 
 
 def test_tensorboard_is_asked_for_by_name(source, tmp_path):
@@ -260,6 +261,17 @@ def test_byol_without_predictor_and_teacher_is_stopped(tmp_path):
 
 def test_a_collapse_is_only_noted_where_asked(source):
     assert len(run(source, method=_NoGuards, steps=100, health_every=5, lr=0.1, stop_on_collapse=False)) == 100
+
+
+@pytest.mark.parametrize("term", ["error", "target_spread"])
+def test_terms_of_a_method_do_not_hide_its_collapse(source, term):
+    class Shrinking(_NoGuards):
+        def loss(self, views, batch):
+            loss = sum(self.student(v).square().sum(1).mean() for v in views)
+            return Terms(loss, **{term: loss})
+
+    with pytest.raises(Collapsed, match="point the same way"):
+        run(source, method=Shrinking, steps=80, health_every=5, lr=0.1)
 
 
 def test_a_non_finite_loss_is_named(source):

@@ -35,7 +35,7 @@ from .contracts import (
 from .methods import Method
 from .modalities import Preprocessing, find_modality
 from .sources import Loader, Quarantine
-from .training import Settings, Stream, duration, native_bfloat16, resolve_device
+from .training import Settings, Stream, as_json, duration, native_bfloat16, resolve_device
 
 
 @dataclass(frozen=True)
@@ -79,12 +79,12 @@ class Plan:
         return known.reason if known else "asked for"
 
     def to_json(self) -> dict[str, Any]:
-        """For run.yaml; objects that JSON cannot hold are written as their text."""
-        described = {k: {"value": _json(c.value), "by": c.by, "reason": c.reason} for k, c in self.choices.items()}
+        """For run.yaml, from which `recorded` reads it again."""
+        described = {k: {"value": as_json(c.value), "by": c.by, "reason": c.reason} for k, c in self.choices.items()}
         for group, options in self.nested.items():
             for name, value in options.items():
                 by = self.choices.get(f"{group}.{name}", Choice(None, "user", "asked for")).by
-                described[f"{group}.{name}"] = {"value": _json(value), "by": by, "reason": self._why(group, name)}
+                described[f"{group}.{name}"] = {"value": as_json(value), "by": by, "reason": self._why(group, name)}
         return described
 
     # ---- what `fit` takes --------------------------------------------------------------------------------------------
@@ -151,22 +151,10 @@ def _shown(value: Any) -> str:
     return value.__name__ if isinstance(value, type) else f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _json(value: Any) -> Any:
-    return value if isinstance(value, (int, float, str, bool, type(None), list, dict)) else \
-        list(value) if isinstance(value, tuple) else repr(value)
-
-
 def make_plan(source: Source, overrides: dict[str, Any], *, preprocessing: Preprocessing | None = None) -> Plan:
     """Decides everything that `overrides` (keys and dotted keys) leaves open. Reads at most a sample of the data, nothing where
     the `preprocessing` of an earlier run is given."""
     return Planner(source, overrides, preprocessing).plan()
-
-
-def recorded(decisions: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """The overrides that repeat a run from the decisions in its run.yaml. The recipe's own are taken from the method again,
-    since JSON cannot hold its schedules."""
-    return {key: d["value"] for key, d in decisions.items()
-            if d["value"] is not None and not (d["by"] == "recipe" and "." in key)}
 
 
 class Planner:
@@ -186,7 +174,7 @@ class Planner:
         if key in self.given:
             like = KEYS[key][0] if KEYS[key][0] is not None else default
             value = self.given[key]
-            if not isinstance(value, (type, nn.Module)) and value is not None:
+            if not isinstance(value, (type, nn.Module)):
                 value = fit_type(key, value, like)
             self.choices[key] = Choice(value, "user", "asked for")
         else:
@@ -217,7 +205,7 @@ class Planner:
         if isinstance(wanted, str):
             method = find("method", wanted)
         elif isinstance(wanted, type) and issubclass(wanted, Method):
-            method, self.choices["method"] = wanted, Choice(wanted.name or wanted.__name__, "user", "asked for")
+            method, self.choices["method"] = wanted, Choice(as_json(wanted), "user", "asked for")
         else:
             raise OptionError(f"method={wanted!r} is neither a name nor a Method class.")
         if method.labelled and self.source.labels is None:

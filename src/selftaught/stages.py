@@ -1,15 +1,14 @@
-"""Stages: named artifacts in, named artifacts out, skipped when nothing they depend on has changed. `pretrain` is one."""
+"""From data to a run folder: `pretrain` plans, trains and saves, or takes up where an earlier process stopped."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,66 +16,15 @@ from typing import Any
 from torch import nn
 
 from . import __version__
+from .chains import Stage, chain
 from .contracts import FREE, Collapsed, OptionError, Source, fit_type, parse
 from .encoder import Encoder
 from .modalities import Preprocessing
-from .plan import Plan, make_plan, recorded
+from .plan import Plan, make_plan
 from .sources import Quarantine, open_source
-from .training import Outcome, Place, RunFolder, Settings, Verdict, fit, launch, write_text
+from .training import Outcome, Place, RunFolder, Settings, Verdict, fit, launch, recorded
 
-
-@dataclass
-class Stage:
-    """One step of a chain. run(artifacts, folder) → new artifacts (JSON values: paths, numbers, names).
-
-    needs: names of the artifacts it reads. settings: whatever else its result depends on (JSON).
-    """
-
-    name: str
-    run: Callable[[dict[str, Any], Path], dict[str, Any]]
-    needs: Sequence[str] = ()
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def key(self, artifacts: dict[str, Any]) -> str:
-        """Hash of everything the stage depends on; files and folders by their contents."""
-        missing = [n for n in self.needs if n not in artifacts]
-        if missing:
-            raise OptionError(f"Stage '{self.name}' needs {', '.join(missing)}, which no earlier stage gives.")
-        seen = {n: _content(artifacts[n]) for n in self.needs}
-        return hashlib.sha256(json.dumps([self.name, __version__, self.settings, seen], sort_keys=True).encode()).hexdigest()[:24]
-
-
-def chain(stages: Sequence[Stage], folder: str | Path, artifacts: dict[str, Any] | None = None, *,
-          say: Callable[[str], None] = lambda line: None) -> dict[str, Any]:
-    """Runs the stages in order, each in `folder/NAME`; one whose inputs have the hashes of its last finished run is skipped."""
-    artifacts = dict(artifacts or {})
-    for stage in stages:
-        place = Path(folder) / stage.name
-        note, key = place / "stage.json", stage.key(artifacts)
-        done = json.loads(note.read_text()) if note.is_file() else {}
-        if done.get("key") == key:
-            say(f"{stage.name}: unchanged, skipped")
-        else:
-            place.mkdir(parents=True, exist_ok=True)
-            note.unlink(missing_ok=True)
-            done = {"key": key, "gives": stage.run(artifacts, place)}
-            write_text(note, json.dumps(done))
-            say(f"{stage.name}: done")
-        artifacts.update(done["gives"])
-    return artifacts
-
-
-def _content(value: Any) -> Any:
-    path = Path(value) if isinstance(value, str) and len(value) < 4096 else None
-    if path is None or not path.exists():
-        return value
-    digest = hashlib.sha256()
-    for part in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        digest.update(str(part.relative_to(path)).encode())
-        with open(part, "rb") as handle:
-            while block := handle.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
+__all__ = ["Run", "Stage", "chain", "default_folder", "pretrain"]
 
 
 class Run:

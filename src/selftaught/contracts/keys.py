@@ -34,5 +34,12 @@ GROUPS: dict[str, str] = {
     "backbone": "an option of the network, backbone.widths=32,64",
     "input": "how items are read: of audio form, rate, mels; of video frames, stride; of text vocabulary",
 }
+LEAST: dict[str, float] = {
+    "epochs": 1, "steps": 1, "minutes": 0, "batch_size": 1, "lr": 0, "seed": 0, "devices": 1, "num_workers": 0, "max_bad": 0,
+    "log_every": 1, "checkpoint_every": 1, "health_every": 1, "training.accumulate": 1, "training.clip": 0, "training.warmup": 0,
+}
+"""The least value of a number."""
+NONE = ("method", "backbone", "resolution", "track")
+"""Keys that may be none."""
 FREE = ("device", "devices", "num_workers", "track", "log_every", "checkpoint_every", "max_bad")
 """Keys that may change when a run is resumed: they do not change what is learned."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import ast
+import math
 from collections.abc import Iterable
 from typing import Any
 
 from .errors import OptionError, nearest
+from .keys import KEYS, LEAST, NONE
 
 
 def parse(text: Any) -> Any:
@@ -23,10 +25,20 @@ def parse(text: Any) -> Any:
 
 
 def fit_type(key: str, value: Any, default: Any) -> Any:
-    """`value` as the type of `default`, or an OptionError that says what was expected. A default of None accepts anything."""
+    """`value` as the type of `default`, or an OptionError that says what was expected: of LEAST, too, and of the keys that are never
+    none. A default of None accepts anything."""
     value = parse(value)
+    if value is None and key in KEYS and key not in NONE:
+        raise OptionError(f"{key}=none does not fit: expected {_expected(key, default)}. Leave the key out for what is chosen without it.")
     if default is None or value is None:
         return value
+    typed = _typed(key, value, default)
+    if key in LEAST and not LEAST[key] <= typed < math.inf:
+        raise _misfit(key, value, default)
+    return typed
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
     if isinstance(default, bool):
         if isinstance(value, (bool, int)) and value in (0, 1):
             return bool(value)
@@ -45,7 +57,15 @@ def fit_type(key: str, value: Any, default: Any) -> Any:
         return str(value)
     else:
         return value  # schedules and other objects: a number stands for a constant one
-    raise OptionError(f"{key}={value!r} does not fit: expected {_kind(default)}, such as {default!r}.")
+    raise _misfit(key, value, default)
+
+
+def _misfit(key: str, value: Any, default: Any) -> OptionError:
+    return OptionError(f"{key}={value!r} does not fit: expected {_expected(key, default)}.")
+
+
+def _expected(key: str, default: Any) -> str:
+    return f"{_kind(default)} of at least {LEAST[key]:g}" if key in LEAST else f"{_kind(default)}, such as {default!r}"
 
 
 def _kind(default: Any) -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from .errors import nearest
-from .options import fit_type
+from .errors import OptionError, nearest
+from .options import fit_type, parse
 from .schedules import Schedule
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Training:
     optimizer: sgd, adamw or lars. lr: peak learning rate per 256 samples; scale_lr: how it grows with the global batch size:
     linear (Goyal et al., 2017), sqrt (for adaptive optimisers; Malladi et al., 2022) or off. schedule: cosine,
     constant or infinite. warmup: epochs of linear warm-up (at most a tenth of the run).
-    weight_decay: number or Schedule. clip: largest global gradient norm, or None. decay_norm_and_bias: SimSiam decays all.
+    weight_decay: number or Schedule. clip: largest gradient norm, or None: of all parameters together, or of each alone (clip_each,
+    DINO). decay_norm_and_bias: decay, and LARS adapts, all (SimSiam, SwAV).
     accumulate: micro-batches a step. groups: prefix of parameter names → Group.
     """
 
@@ -50,6 +51,7 @@ class Training:
     warmup: float = 10.0
     final_lr: float = 0.0
     clip: float | None = None
+    clip_each: bool = False
     decay_norm_and_bias: bool = False
     accumulate: int = 1
     batch_size: int = 256
@@ -75,7 +77,21 @@ def training_with(defaults: Training, wanted: dict[str, Any]) -> Training:
     for name in wanted:
         if name not in known:
             raise nearest(name, known, what="training option")
-    typed = {n: v if isinstance(known[n], Schedule) or isinstance(v, (Schedule, dict)) else fit_type(f"training.{n}", v, known[n])
-             for n, v in wanted.items()}
-    return replace(defaults, **{n: float(v) if isinstance(known[n], Schedule) and isinstance(v, (int, str)) else v
-                                for n, v in typed.items()})
+        if name in ("batch_size", "epochs"):
+            raise OptionError(f"training.{name} only notes what the paper took; a run's own is set by {name}={wanted[name]}.")
+    return replace(defaults, **{name: _typed(f"training.{name}", parse(value), known[name]) for name, value in wanted.items()})
+
+
+def _typed(key: str, value: Any, default: Any) -> Any:
+    """A field of Training from what a person gave."""
+    if key == "training.groups":
+        if not (isinstance(value, dict) and all(isinstance(g, Group) for g in value.values())):
+            raise OptionError(f"{key}={value!r} does not fit: expected a dict of Group by prefix of parameter names, which only Python can "
+                              "give.")
+        return value
+    if key == "training.clip" and value is None or key == "training.weight_decay" and isinstance(value, Schedule):
+        return value
+    like = 1.0 if default is None or isinstance(default, Schedule) else default
+    if value is None:
+        raise OptionError(f"{key}=none does not fit: it is {like!r} where it is left out.")
+    return fit_type(key, value, like)

@@ -17,12 +17,12 @@ _EXACT_BELOW = 10_000  # rows: full k-means; above it mini-batches
 
 
 def clustering(x: Any, y: Any = None, *, k: int | None = None, normalise: bool = True, seed: int = 0,
-               restarts: int = 3) -> Score:  # fmt: skip
+               restarts: int = 3, groups: Any = None) -> Score:  # fmt: skip
     """k-means of `x [N, D]` (rows of unit length unless `normalise` is off), the best of `restarts` by its own objective.
 
     With classes y [N]: the share of rows right under the best one-to-one matching of clusters and classes (metric
-    'cluster_accuracy'; its interval resamples rows with clusters and matching held), and NMI, ARI in detail; rows labelled −1
-    are clustered but not scored; k is the number of classes unless given. Without y: the silhouette by cosine on at most
+    'cluster_accuracy'; its interval resamples rows, whole groups where `groups [N]` are given, with clusters and matching held),
+    and NMI, ARI in detail; rows labelled −1 are clustered but not scored; k is the number of classes unless given. Without y: the silhouette by cosine on at most
     2,000 rows, and k must be given. Raises DataError for bad arrays, a k not in 2 … N − 1, and a single class.
     """
     start = time.perf_counter()
@@ -40,7 +40,8 @@ def clustering(x: Any, y: Any = None, *, k: int | None = None, normalise: bool =
     if y is None:
         return _silhouette(x, assigned, detail, seed, start)
     matched = cluster_scores(assigned[keep], y[keep])
-    interval, seconds = bootstrap(matched.pop("correct")), time.perf_counter() - start
+    interval = bootstrap(matched.pop("correct"), groups=None if groups is None else to_numpy(groups)[keep])
+    seconds = time.perf_counter() - start
     return Score.of("clustering", interval, metric="cluster_accuracy", detail=detail | matched, seconds=seconds)
 
 

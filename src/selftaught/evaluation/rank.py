@@ -26,7 +26,7 @@ from .arrays import as_features, check_pair, to_numpy
 from .intervals import t_quantile
 from .score import Interval, Score
 
-_ROWS = 25_600  # Garrido et al. (2023) find RankMe settled by then
+ROWS = 25_600  # Garrido et al. (2023) find RankMe settled by then
 _PAIRED_ROWS = 5_000  # pairs are quadratic
 
 
@@ -39,16 +39,16 @@ def label_free(x: Any, views: Any = None, *, parts: int = 8, seed: int = 0) -> d
     """
     x = as_features(x, "x")
     check_pair(x, None, "x")
-    rows = _sampled(x, _ROWS, seed)
+    rows = sampled(x, ROWS, seed)
     scores = _jackknifed(rows, _spectral, parts)
     scores |= _jackknifed(rows, lambda z: {"spread": spread(z)}, parts)
-    scores |= _jackknifed(_sampled(x, _PAIRED_ROWS, seed), lambda z: {"uniformity": uniformity(z)}, parts)
+    scores |= _jackknifed(sampled(x, _PAIRED_ROWS, seed), lambda z: {"uniformity": uniformity(z)}, parts)
     if views is not None:
         views = views if isinstance(views, Tensor) else torch.as_tensor(to_numpy(views))
         if views.ndim != 3 or views.shape[0] < 2 or views.shape[1] < 2:
             raise DataError(f"views have shape {tuple(views.shape)}, but [N, V, D] with N ≥ 2 items and V ≥ 2 views is needed.")
         as_features(views, "views")
-        scores |= _jackknifed(_sampled(views.float(), _PAIRED_ROWS, seed), _paired, parts)
+        scores |= _jackknifed(sampled(views.float(), _PAIRED_ROWS, seed), _paired, parts)
     return scores
 
 
@@ -62,7 +62,8 @@ def _paired(z: Tensor) -> dict[str, Tensor]:
     return {"lidar": lidar(z), "alignment": alignment(z[:, 0], z[:, 1])}
 
 
-def _sampled(x: Tensor, most: int, seed: int) -> Tensor:
+def sampled(x: Tensor, most: int, seed: int = 0) -> Tensor:
+    """At most so many rows, drawn by `seed`, in their order: the first ones would be those of the first classes."""
     if len(x) <= most:
         return x
     rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:most])

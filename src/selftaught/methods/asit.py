@@ -29,13 +29,14 @@ class ASiT(Method):
     a, b: two crops of an item, as they are for the teacher. ã: groups of tokens overwritten in it, half to 70 % of them by a mask token
     (the authors set the values to zero) and the same part of the rest by what another item of the batch shows there (rows 2k and 2k + 1
     lend each other theirs). P: softmax of scores at `temperature`, the teacher's less a moving centre and sharper; whole and tokens share
-    a head up to its last layer. Short runs overwrite about half of the tokens, and have a teacher that keeps up. The kept encoder is the
+    a head up to its last layer. Without drop path. Short runs overwrite about half of the tokens, and have a teacher that keeps up. The kept encoder is the
     teacher's.
     """
 
     needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.5, 0.7), count=2, size=3))
-    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, warmup=10.0, batch_size=256,
-                        epochs=100, groups={"student.head.last": Group(frozen_epochs=1.0), "student.patches": Group(frozen_epochs=1.0)})
+    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, clip_each=True, warmup=10.0,
+                        batch_size=256, epochs=100,
+                        groups={"student.head.last": Group(frozen_epochs=1.0), "student.patches": Group(frozen_epochs=1.0)})
     small = {"outputs": 256, "patch_outputs": 128, "hidden": 256, "bottleneck": 128, "norm": True, "momentum": 0.9,
              "teacher_temperature": (0.04, 0.04), "masked": (0.2, 0.4), "size": 2, "backbone.pool": "mean", "training.lr": 4e-3,
              "training.scale_lr": "sqrt", "training.weight_decay": 0.04}

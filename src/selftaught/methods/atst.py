@@ -53,8 +53,7 @@ class ATSTClip(BYOL):
     """
 
     needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}))
-    defaults = Training(optimizer="adamw", lr=5e-4, scale_lr="off", final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), warmup=10.0, clip=3.0,
-                        batch_size=1536, epochs=300)
+    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), warmup=10.0, batch_size=1536, epochs=300)
     small = {**BYOL.small, "memory": 256, "backbone.pool": "mean", "training.lr": 2e-3, "training.weight_decay": 0.04}
 
     def __init__(self, backbone: nn.Module, *, facts: Facts, width: int = 256, hidden: int = 4096, momentum: float = 0.99,
@@ -85,8 +84,7 @@ class ATSTFrame(Method):
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.65, 0.65), size=5))
-    defaults = Training(optimizer="adamw", lr=4e-4, scale_lr="off", final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), warmup=10.0, clip=3.0,
-                        batch_size=1024, epochs=300)
+    defaults = Training(optimizer="adamw", lr=4e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), warmup=10.0, batch_size=1024, epochs=300)
     small = {**ATSTClip.small, "masked": 0.5, "size": 2}
 
     def __init__(self, backbone: nn.Module, *, facts: Facts, width: int = 256, hidden: int = 4096, momentum: float = 0.997,

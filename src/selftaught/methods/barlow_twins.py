@@ -20,7 +20,8 @@ class BarlowTwins(Method):
 
     C: cross-correlation of the views over the batch, λ: `off_diagonal_weight`. The authors train biases and BatchNorm
     parameters at .0048, weights at .2: since LARS takes a weight's scale of gradient away and leaves a bias's, .0048/.2 = .024
-    times the loss is the same, with the decay of 1e-6 as many times smaller. BatchNorm statistics are each view's own.
+    times the loss is the same, with the decay of 1e-6 as many times smaller. BatchNorm statistics are each view's own. The rate falls
+    to zero, the authors' to a thousandth of its peak.
     """
 
     needs = Pair(asymmetric=True)

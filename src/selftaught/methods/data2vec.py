@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..contracts import Batch, Facts, Linear, Mask, Single, Terms, Training, View, register
@@ -17,12 +18,13 @@ from .base import Method
 class Data2Vec(Method):
     """A general framework for speech, vision and language (Baevski et al., 2022).
 
-    loss = mean over items and hidden tokens t of smooth L1_β(W f(x masked)_t, y_t),  y_t = 1/K Σ norm(a_t^l) over the top K layers l
+    loss = mean over items and hidden tokens t of smooth L1_β(W f(x masked)_t, y_t),  y_t = norm(1/K Σ norm(a_t^l) over the top K layers l)
 
-    a^l: output of the FFN of layer l, before the residual, of a teacher that sees the whole item and follows the student at a rate
-    that rises linearly. norm: of a token over its channels (vision, text), or of a channel over the item (`instance`: speech). Masks
-    are blocks or spans. `target_spread` is the deviation of the targets over the batch, which dies with the teacher. The
-    kept encoder is the student's.
+    a^l: output of the FFN of layer l, before the residual, of a teacher that sees the whole item and follows the student. Inner norm:
+    of a token over its channels (vision, text), or of a channel over the item (`instance`: speech); outer: of a token over its
+    channels, as the authors' code for vision has it. The defaults are ViT-B's, whose teacher has one momentum throughout; for speech
+    and text it rises linearly (.999 to .9999). Without drop path. Masks are blocks or spans. `target_spread` is the deviation of the
+    targets over the batch, which dies with the teacher. The kept encoder is the student's.
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep", "layers"}), mask=Mask("span", (0.6, 0.6), size=4))
@@ -31,7 +33,7 @@ class Data2Vec(Method):
              "training.lr": 1e-3, "training.scale_lr": "sqrt"}
 
     def __init__(self, backbone: nn.Module, *, layers: int = 6, norm: str = "layer", beta: float = 2.0,
-                 momentum: tuple[float, float] = (0.999, 0.9998), mask: str = "span", masked: float = 0.6, masks: int = 1, size: int = 4):
+                 momentum: tuple[float, float] = (0.9998, 0.9998), mask: str = "span", masked: float = 0.6, masks: int = 1, size: int = 4):
         """layers: K. norm: layer, instance or none. momentum: the teacher's, at first and at last. mask, masked, masks, size: as of
         MAE."""
         super().__init__()
@@ -55,7 +57,8 @@ class Data2Vec(Method):
         backbone = self.teacher.backbone
         with ffn_outputs(backbone, self.layers) as outputs:
             backbone(view.x, lengths=view.lengths)
-        return layer_average([output[:, 1:] for output in outputs], inside_tokens(view, backbone.grid(view.x.shape)), self.norm)
+        y = layer_average([output[:, 1:] for output in outputs], inside_tokens(view, backbone.grid(view.x.shape)), self.norm)
+        return y if self.norm == "none" else F.layer_norm(y, y.shape[-1:])
 
 
 @register("data2vec2")
@@ -65,15 +68,16 @@ class Data2Vec2(Data2Vec):
     loss = mean over masks, items and hidden tokens t of (g(f(visible), mask tokens)_t − y_t)² + λ (V f(visible).pooled − mean_t y_t)²
 
     Masks hide all but a few blocks. The authors' g is convolutional, here it is MAE's, of any tokens; their targets are normalised
-    over the item (`instance`).
+    over the item (`instance`). Their λ of .01 weighs a sum over the 256 masked items of a device: 2.56 of the mean. The defaults are
+    their images', but that the momentum rises throughout; theirs is done after a quarter of the run.
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep", "layers"}), mask=Mask("islands", (0.8, 0.8), count=16, size=3))
-    defaults = Training(optimizer="adamw", lr=2.5e-4, weight_decay=0.05, betas=(0.9, 0.98), warmup=8.0, clip=4.0, batch_size=1024,
+    defaults = Training(optimizer="adamw", lr=1e-3, weight_decay=0.05, betas=(0.9, 0.95), warmup=21.0, clip=4.0, batch_size=256,
                         epochs=160)
     small = {**Data2Vec.small, "width": 64, "depth": 2, "heads": 4, "masks": 4}
 
-    def __init__(self, backbone: nn.Module, *, facts: Facts, width: int = 768, depth: int = 6, heads: int = 12, whole: float = 0.01,
+    def __init__(self, backbone: nn.Module, *, facts: Facts, width: int = 768, depth: int = 6, heads: int = 12, whole: float = 2.56,
                  layers: int = 10, norm: str = "instance", momentum: tuple[float, float] = (0.9998, 0.99999), mask: str = "islands",
                  masked: float = 0.8, masks: int = 16, size: int = 3):
         """width, depth, heads: of g. whole: λ. The others: as of data2vec."""

@@ -20,12 +20,12 @@ class DINO(Method):
 
     The teacher's momentum rises from `momentum` to 1 along a cosine (0.9995 suits batches of 256), its temperature from
     `teacher_temperature` over `temperature_epochs`; the head's last layer is frozen for one epoch. The kept encoder is the
-    teacher's. BatchNorm statistics, where the backbone has them, are joint over the views of one size.
+    teacher's. BatchNorm statistics, where the backbone has them, are joint over the views of one size. Without drop path.
     """
 
     needs = MultiCrop(small=8, large_scale=(0.4, 1.0), small_scale=(0.05, 0.4), asymmetric=True)
-    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, batch_size=1024,
-                        epochs=100, groups={"student.head.last": Group(frozen_epochs=1.0)})
+    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, clip_each=True,
+                        batch_size=1024, epochs=100, groups={"student.head.last": Group(frozen_epochs=1.0)})
     small = {"outputs": 256, "hidden": 512, "bottleneck": 128, "norm": True, "momentum": 0.95,
              "teacher_temperature": (0.04, 0.04), "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.04}
 

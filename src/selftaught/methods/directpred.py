@@ -46,7 +46,7 @@ class DirectPred(Method):
              "training.scale_lr": "sqrt", "training.weight_decay": 1e-4, "training.schedule": "cosine"}
 
     def __init__(self, backbone: nn.Module, *, width: int = 128, hidden: int = 512, momentum: float = 0.996, rho: float = 0.3,
-                 eps: float = 0.1, every: int = 1, balance: str = "boost_scale", last_norm: bool = False):
+                 eps: float = 0.01, every: int = 1, balance: str = "boost_scale", last_norm: bool = False):
         """width: of f. hidden: of the projector. momentum: the teacher's; 0 stops the gradient at the student's own f instead.
         balance: how p follows from s, a key of BALANCES. last_norm: BatchNorm without affine parameters on f."""
         super().__init__()

@@ -28,7 +28,7 @@ class LoRot(Method):
     """
 
     needs = Transformed(kind="quadrant_turn", every=False)
-    defaults = Training(optimizer="sgd", lr=0.2, weight_decay=2e-4, warmup=5.0, batch_size=128, epochs=200)
+    defaults = Training(optimizer="sgd", lr=0.2, weight_decay=2e-4, decay_norm_and_bias=True, warmup=5.0, batch_size=128, epochs=200)
     small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.05}
     labelled = True
 

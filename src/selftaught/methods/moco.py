@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..contracts import Batch, Cosine, Pair, Training, View, register
 from ..networks import Embedder, Mlp, Queue, Teacher, ordered_pairs, over
+from ..networks.backbone import CONVOLUTIONS
 from ..networks.batchnorm import view_groups
 from ..objectives import info_nce
 from .base import Method
@@ -30,7 +31,7 @@ class MoCoV2(Method):
     """
 
     needs = Pair()
-    defaults = Training(optimizer="sgd", lr=0.03, weight_decay=1e-4, warmup=0.0, batch_size=256, epochs=200)
+    defaults = Training(optimizer="sgd", lr=0.03, weight_decay=1e-4, decay_norm_and_bias=True, warmup=0.0, batch_size=256, epochs=200)
     small = {"hidden": 512, "queue": 512, "groups": 4, "momentum": 0.99, "training.optimizer": "adamw", "training.lr": 2e-3,
              "training.scale_lr": "sqrt", "training.warmup": 10.0}
 
@@ -91,7 +92,7 @@ class MoCoV3(Method):
         self.temperature = temperature
         tokens = "tokens" in getattr(backbone, "abilities", ())
         patches = getattr(backbone, "embed", None)
-        if tokens and frozen_patches and isinstance(patches, nn.Module):
+        if tokens and frozen_patches and isinstance(patches, tuple(CONVOLUTIONS.values())):
             patches.requires_grad_(False)
         self.student = Embedder(backbone, Mlp(backbone.width, hidden, width, layers=3 if tokens else 2, last_norm=True))
         self.predictor = Mlp(width, hidden, width, last_norm=tokens, last_bias=False)

@@ -46,7 +46,7 @@ class NPID(BankMethod):
     """
 
     needs = Single(strength="strong")
-    defaults = Training(optimizer="sgd", lr=0.03, weight_decay=1e-4, warmup=0.0, batch_size=256, epochs=200)
+    defaults = Training(optimizer="sgd", lr=0.03, weight_decay=1e-4, decay_norm_and_bias=True, warmup=0.0, batch_size=256, epochs=200)
     small = {"negatives": 1024, "norm": True, "temperature": 0.2, "training.optimizer": "adamw", "training.lr": 2e-3,
              "training.scale_lr": "sqrt", "training.warmup": 10.0}
 

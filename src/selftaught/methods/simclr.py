@@ -16,7 +16,8 @@ class SimCLR(Method):
 
     z = g(f(x));  ℓ(i, j) = −log exp(sim(z_i, z_j)/τ) / Σ_{k≠i} exp(sim(z_i, z_k)/τ)          (eq. 1)
 
-    BatchNorm statistics are those of both views together. The larger the batch, the more negatives.
+    BatchNorm statistics are those of both views together. g ends in a linear layer, as the paper says; the authors' code has a
+    BatchNorm without shift after it. The larger the batch, the more negatives.
     """
 
     needs = Pair()

@@ -21,7 +21,7 @@ class SupCon(Method):
     """
 
     needs = Pair()
-    defaults = Training(optimizer="sgd", lr=0.125, weight_decay=1e-4, batch_size=1024, epochs=1000)
+    defaults = Training(optimizer="sgd", lr=0.125, weight_decay=1e-4, decay_norm_and_bias=True, batch_size=1024, epochs=1000)
     small = {"hidden": 512, "training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt"}
     labelled = True
 

@@ -25,7 +25,7 @@ class SwAV(Method):
     """
 
     needs = MultiCrop()
-    defaults = Training(optimizer="lars", lr=0.3, weight_decay=1e-6, batch_size=4096, epochs=800,
+    defaults = Training(optimizer="lars", lr=0.3, weight_decay=1e-6, decay_norm_and_bias=True, batch_size=4096, epochs=800,
                         groups={"prototypes": Group(frozen_epochs=1.0)})
     small = {"hidden": 512, "prototypes": 100, "epsilon": 0.02, "training.optimizer": "adamw", "training.lr": 2e-3,
              "training.scale_lr": "sqrt",

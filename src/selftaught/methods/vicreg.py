@@ -17,7 +17,8 @@ class VICReg(Method):
     loss = λ s(Z, Z′) + μ [v(Z) + v(Z′)] + ν [c(Z) + c(Z′)]          (eq. 6)
 
     s: mean squared distance of the views; v: hinge that keeps each dimension's deviation at 1; c: squared covariances between
-    dimensions. λ, μ, ν are `invariance`, `variance`, `covariance`. BatchNorm statistics are each view's own.
+    dimensions. λ, μ, ν are `invariance`, `variance`, `covariance`. BatchNorm statistics are each view's own. The rate
+    falls to zero, the authors' to a thousandth of its peak.
     """
 
     needs = Pair(asymmetric=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -19,12 +20,13 @@ ADAPTERS: dict[str, Callable[..., Backbone]] = {"timm": from_timm, "hf": from_hu
 def build_backbone(spec: str | nn.Module, facts: Facts, *, example: Tensor | None = None, **options: Any) -> Backbone:
     """A backbone for items of `facts.shape`.
 
-    spec: a registered name, 'timm:NAME', 'hf:NAME_OR_FOLDER', or any nn.Module (adapted, see `Adapted`). example: [B, ...],
+    spec: a registered name, 'timm:NAME', 'hf:NAME_OR_FOLDER', or any nn.Module (a copy of it, adapted: see `Adapted`). example: [B, ...],
     one batch as the network will see it, by which an adapted module's width is found; noise where None. options: the builder's.
     Raises OptionError for an unknown name or option, NotApplicable where the backbone does not suit the data.
     """
     if isinstance(spec, nn.Module):
         _refuse_unknown(options, [], type(spec).__name__)
+        spec = _copied(spec)
         return convert_batch_norm(spec) if isinstance(spec, Backbone) else adapt(spec, facts, example)
     if not isinstance(spec, str):
         raise OptionError(f"A backbone is a name or a torch module, not a {type(spec).__name__}: use 'resnet18', say.")
@@ -36,6 +38,16 @@ def build_backbone(spec: str | nn.Module, facts: Facts, *, example: Tensor | Non
     parameters = inspect.signature(builder).parameters.values()
     _refuse_unknown(options, [p.name for p in parameters if p.kind is p.KEYWORD_ONLY], spec)
     return builder(facts, **options)
+
+
+def _copied(module: nn.Module) -> nn.Module:
+    """The user's module stays as it was given: what is trained, timed or loaded is a copy of its own."""
+    try:
+        return copy.deepcopy(module)
+    except Exception as error:  # a lock, an open file, a tensor that is not a leaf
+        first = str(error).strip().splitlines()[0] if str(error).strip() else ""
+        raise OptionError(f"The backbone {type(module).__name__} cannot be copied ({type(error).__name__}: {first[:200]}), and every run "
+                          "trains a copy: give a module that copy.deepcopy takes.") from error
 
 
 def _refuse_unknown(options: dict[str, Any], known: list[str], spec: str) -> None:

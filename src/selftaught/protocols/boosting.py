@@ -11,8 +11,9 @@ from .finetune import judged
 
 
 def boost(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, *, classes: list[str] | None,
-          seed: int = 0) -> Score:
-    """Score of scikit-learn's histogram gradient boosting at its defaults (with early stopping on a tenth where 200 labels or more)."""
+          test_groups: np.ndarray | None = None, seed: int = 0) -> Score:
+    """Score of scikit-learn's histogram gradient boosting at its defaults (with early stopping on a tenth where 200 labels or more).
+    test_groups [N]: the interval resamples whole groups."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
     began = time.perf_counter()
@@ -24,4 +25,5 @@ def boost(train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: 
     else:
         kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
         predicted = kind(**options).fit(train_x, train_y).predict(test_x)
-    return judged("boosting", predicted, test_y, classes=bool(classes), detail=detail, seconds=time.perf_counter() - began)
+    return judged("boosting", predicted, test_y, classes=bool(classes), groups=test_groups, detail=detail,
+                  seconds=time.perf_counter() - began)

@@ -12,6 +12,7 @@ import torch
 from ..contracts import DataError, Source, nearest
 from ..encoder import Encoder
 from ..evaluation import Score, budget_indices, clustering, knn, label_budgets, linear_probe, overlap, retrieval, split_indices
+from ..evaluation.rank import ROWS, sampled
 from ..measures import alpha_req, rank_me
 from ..sources import align_classes
 from .baselines import Supervision, labelled_subset, random_encoder, train_supervised
@@ -77,6 +78,8 @@ class _Work:
     def __init__(self, encoder: Encoder, train: Source, test: Source, protocols: tuple[str, ...], budgets: tuple[float, ...],
                  draws: int, seed: int, supervision: Supervision, say: Callable[[str], None]):
         self.encoder, self.train, self.test = encoder, train, test
+        # sources count their groups from 0 each, so that equal numbers in two of them say nothing: the test's are set apart
+        self.test_groups = None if test.groups is None else -1 - test.groups
         self.protocols, self.budgets, self.draws, self.seed = protocols, budgets, draws, seed
         self.supervision, self.say = supervision, say
         self.table = Table()
@@ -88,33 +91,33 @@ class _Work:
         parts = embed(self.train), embed(self.test)
         if name == "raw":
             self.raw_parts = parts
-        (train_x, train_y), (test_x, test_y) = self._clean(name, parts[0], self.train), self._clean(name, parts[1], self.test)
+        train_x, train_y, groups = self._clean(name, parts[0], self.train.labels, self.train.groups)
+        test_x, test_y, test_groups = self._clean(name, parts[1], self.test.labels, self.test_groups)
         self.ranks(name, train_x)
-        groups = self.train.groups if len(train_x) == len(self.train) else None
         probes = [p for p in self.protocols if p in PROBES]
         found = label_budgets(train_x, train_y, test_x, test_y, budgets=self.budgets, protocol=probes, draws=self.draws,
-                              seed=self.seed, groups=groups) if probes else {}
+                              seed=self.seed, groups=groups, test_groups=test_groups) if probes else {}
         for protocol, scores in found.items():
             for budget, score in scores.items():
                 self.add(name, protocol, budget, score)
         if "clustering" in self.protocols and self.train.classes:
-            self.add(name, "clustering", 0.0, clustering(test_x, test_y, k=len(self.train.classes)))
+            self.add(name, "clustering", 0.0, clustering(test_x, test_y, k=len(self.train.classes), groups=test_groups))
         if "retrieval" in self.protocols and self.train.classes:
-            self.add(name, "retrieval", 0.0, retrieval(test_x, test_y))
+            self.add(name, "retrieval", 0.0, retrieval(test_x, test_y, groups=test_groups))
         self.table.cost.setdefault(name, round(time.perf_counter() - began, 1))
         self.say(f"  {name}: scored in {time.perf_counter() - began:.0f} s")
 
     def ranks(self, name: str, x: np.ndarray) -> None:
-        z = torch.from_numpy(x[:25_600])
+        z = sampled(torch.from_numpy(x), ROWS)
         self.table.ranks[name] = round(float(rank_me(z)), 2)
         self.table.measures.setdefault(name, {})["alpha_req"] = round(float(alpha_req(z)), 3)
 
-    def _clean(self, name: str, x: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray]:
-        """Without the rows of items that could not be decoded; they are counted once."""
+    def _clean(self, name: str, x: np.ndarray, y: np.ndarray, groups: np.ndarray | None) -> tuple[Any, Any, Any]:
+        """All three without the rows of items that could not be decoded; they are counted once."""
         fine = np.isfinite(x).all(axis=1)
         if not fine.all() and name == "encoder":
             self.table.notes.append(f"{int((~fine).sum())} of {len(x)} items could not be decoded and are left out.")
-        return x[fine], source.labels[fine]
+        return x[fine], y[fine], None if groups is None else groups[fine]
 
     def add(self, name: str, protocol: str, budget: float, score: Score) -> None:
         self.table.cells.append(Cell(name, protocol, budget, int(score.detail.get("labels", 0)), score))
@@ -129,14 +132,14 @@ class _Work:
                 self.table.notes.append(f"{len(part)} labels are too few to train the supervised network.")
                 continue
             trained, _ = train_supervised(self.encoder, part, seed=self.seed, budget=self.supervision)
-            train_x, test_x = trained.embed(part), trained.embed(self.test)
-            fine, kept = np.isfinite(test_x).all(axis=1), np.isfinite(train_x).all(axis=1)
+            train_x, train_y, groups = self._clean("supervised", trained.embed(part), part.labels, part.groups)
+            test_x, test_y, test_groups = self._clean("supervised", trained.embed(self.test), self.test.labels, self.test_groups)
             for protocol in (p for p in self.protocols if p in PROBES):
-                score = PROBES[protocol](train_x[kept], part.labels[kept], test_x[fine], self.test.labels[fine])
+                score = PROBES[protocol](train_x, train_y, test_x, test_y, groups=groups, test_groups=test_groups)
                 score.detail["labels"] = len(chosen)
                 self.add("supervised", protocol, budget, score)
             if budget == self.budgets[-1]:
-                self.ranks("supervised", train_x[kept])
+                self.ranks("supervised", train_x)
         self.table.cost["supervised"] = round(time.perf_counter() - began, 1)
         self.say(f"  supervised: trained and scored in {time.perf_counter() - began:.0f} s")
 
@@ -146,7 +149,7 @@ class _Work:
         for budget in self.budgets:
             chosen = budget_indices(self.train.labels, budget, 0, self.seed, self.train.groups)
             self.add("boosting", "boosting", budget, boost(train_x[chosen], self.train.labels[chosen], test_x, self.test.labels,
-                                                           classes=self.train.classes, seed=self.seed))
+                                                           classes=self.train.classes, test_groups=self.test_groups, seed=self.seed))
         self.table.cost["boosting"] = round(time.perf_counter() - began, 1)
 
     def finetuned(self) -> None:

@@ -42,7 +42,7 @@ def finetune(encoder: Encoder, train: Any, test: Any, *, labels: float | int = 1
     known = ~np.isnan(predicted) & ((y >= 0) if train.classes else np.isfinite(y))
     detail = {"labels": len(chosen), "draw": draw, "seed": seed, "from_scratch": from_scratch}
     return judged("supervised" if from_scratch else "finetune", predicted[known], y[known], classes=bool(train.classes),
-                  detail=detail, seconds=time.perf_counter() - began)
+                  groups=None if test.groups is None else test.groups[known], detail=detail, seconds=time.perf_counter() - began)
 
 
 def _weights_of(encoder: Encoder) -> Any:
@@ -64,16 +64,17 @@ def start_as_probe(method: Any, encoder: Encoder, labelled: Source, *, estimate:
     z, y, head = twin.embed(labelled), labelled.labels, method.student.head
     fine = np.isfinite(z).all(axis=1) & ((y >= 0) if labelled.classes else np.isfinite(y))
     z, y = torch.from_numpy(z[fine]), y[fine]
+    groups = None if labelled.groups is None else labelled.groups[fine]
     if labelled.classes:
         shown, codes = np.unique(y, return_inverse=True)
         if len(shown) < 2:
             return
-        weights, bias = linear_map(z, codes, classes=len(shown))
+        weights, bias = linear_map(z, codes, classes=len(shown), groups=groups)
         head.weight.zero_()
         head.bias.fill_(float(bias.min()) - 1.0)
         head.weight[shown], head.bias[shown] = weights, bias
     elif y.std() > 0:  # the head speaks in units of the standardised labels
-        weights, bias = linear_map(z, ((y - y.mean()) / y.std()).astype(np.float64), classes=None)
+        weights, bias = linear_map(z, ((y - y.mean()) / y.std()).astype(np.float64), classes=None, groups=groups)
         head.weight.copy_(weights)
         head.bias.copy_(bias)
 
@@ -90,10 +91,13 @@ def predict(encoder: Encoder, method: Any, source: Source, trained_on: Source) -
     return np.where(lost, np.nan, predicted)
 
 
-def judged(name: str, predicted: np.ndarray, y: np.ndarray, *, classes: bool, detail: dict[str, Any], seconds: float) -> Score:
-    """Accuracy of predicted classes [N], or R² of predicted numbers [N], with a bootstrap interval over the test items."""
+def judged(name: str, predicted: np.ndarray, y: np.ndarray, *, classes: bool, groups: np.ndarray | None = None, detail: dict[str, Any],
+           seconds: float) -> Score:
+    """Accuracy of predicted classes [N], or R² of predicted numbers [N], with a bootstrap interval over the test items, or over whole
+    groups [N] of them."""
     if classes:
-        return Score.of(name, bootstrap((predicted == y).astype(np.float64)), metric="accuracy", detail=detail, seconds=seconds)
+        interval = bootstrap((predicted == y).astype(np.float64), groups=groups)
+        return Score.of(name, interval, metric="accuracy", detail=detail, seconds=seconds)
     centred = y - y.mean()
     values = np.stack([(predicted - y) ** 2, centred, centred**2], axis=1)
-    return Score.of(name, bootstrap(values, r_squared), metric="r2", detail=detail, seconds=seconds)
+    return Score.of(name, bootstrap(values, r_squared, groups=groups), metric="r2", detail=detail, seconds=seconds)

@@ -76,6 +76,12 @@ def check_samples(count: int, origin: str, what: str, least: int) -> None:
                         f"{least}.")
 
 
+def lies_far(low: np.ndarray | float, high: np.ndarray | float) -> np.ndarray | np.bool_:
+    """Whether values between low and high lie so far from zero that float32, of 24 bits, would keep less than 13 bits of how they
+    differ: timestamps, coordinates in metres. False where either is NaN."""
+    return np.maximum(np.abs(low), np.abs(high)) > 2.0**11 * (np.asarray(high, np.float64) - low)
+
+
 def channel_axis(shape: tuple[int, ...], layout: str | None, origin: str) -> int | None:
     """1 or 3 for the channel axis of an array of images, None where it has none. Raises OptionError where that is ambiguous."""
     if layout is not None and (layout not in IMAGE_LAYOUTS or len(layout) != len(shape)):

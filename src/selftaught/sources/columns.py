@@ -18,6 +18,7 @@ LABEL_NAMES = {
 SPLIT_NAMES = {"split", "fold", "subset", "partition", "set"}
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d\d?:\d\d.*)?$"
+_TIME = r"^\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
 _PADDED = r"^[+-]?0\d"  # 02134: a code, not a number
 _CAMEL = r"[a-z](Id|ID)$"  # customerId, PassengerId, never "paid"
 _ID = re.compile(r"(?i:(^|[\s_.\-])(id|uuid|guid|index|idx|rowid|row|rownum|pk|key)$|^unnamed: 0$)|" + _CAMEL)
@@ -180,7 +181,7 @@ def _words(name: str, values, kind: str | None, as_input: bool) -> Read:
     place = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False).astype(np.int64)
     read = None
     if kind in (None, "numeric", "boolean"):
-        read = _as_numbers(name, words, place, forced=kind is not None)
+        read = _as_truth(name, words, place) or _as_times(name, words, place) or _as_numbers(name, words, place, forced=kind is not None)
     if read is None and kind in (None, "date"):
         read = _as_dates(name, words, place, forced=kind is not None)
     return read or _as_levels(name, words, place)
@@ -230,19 +231,48 @@ def _as_numbers(name: str, words, place: np.ndarray, *, forced: bool) -> Read | 
     return _finite(read)
 
 
+def _as_truth(name: str, words, place: np.ndarray) -> Read | None:
+    """Words that all are true or false, in whatever letters."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if len(words) == words.null_count or len(words) > 16:
+        return None
+    small = pc.utf8_lower(words)
+    if not pc.all(pc.is_in(small, value_set=pa.array(["true", "false"], small.type), skip_nulls=True) | words.is_null()):
+        return None
+    return Read(name, "boolean", np.append(_floats(pc.equal(small, pa.scalar("true", small.type))), np.nan)[place])
+
+
+def _as_times(name: str, words, place: np.ndarray) -> Read | None:
+    """Words that all are times of day, in parts of a day."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if len(words) == words.null_count or not pc.all(pc.match_substring_regex(words, _TIME)).as_py():
+        return None
+    stamps = pc.binary_join_element_wise(pa.scalar("1970-01-01", words.type), words, pa.scalar(" ", words.type))
+    try:
+        return Read(name, "numeric", np.append(_days(stamps.cast(pa.timestamp("us"))), np.nan)[place])
+    except pa.ArrowInvalid:  # 25:00
+        return None
+
+
 def _as_dates(name: str, words, place: np.ndarray, *, forced: bool) -> Read | None:
-    """Words that all are dates in one form (ISO 8601, 2024/12/31, 31.12.2024, or 12/31/2024 where only one order fits all)."""
+    """Words that all are dates in one form (ISO 8601, all with a zone or none, 2024/12/31, 31.12.2024, or 12/31/2024 and 12-31-2024
+    where only one order fits all)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     given = len(words) - words.null_count
     if given == 0 or not pc.all(pc.match_substring_regex(words, _DATE)).as_py():
         return None
-    try:
-        return Read(name, "date", np.append(_days(words.cast(pa.timestamp("us"))), np.nan)[place])
-    except pa.ArrowInvalid:
-        pass  # not ISO 8601: the other forms are tried
-    forms = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y")
+    for unit, zone in (("us", None), ("us", "UTC"), ("ns", None), ("ns", "UTC")):
+        try:
+            return Read(name, "date", np.append(_days(words.cast(pa.timestamp(unit, zone))), np.nan)[place])
+        except pa.ArrowInvalid:
+            continue  # not ISO 8601 of this kind: the other forms are tried
+    forms = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y")
     tried = [pc.strptime(words, format=form, unit="s", error_is_null=True) for form in forms]
     whole = [stamps for stamps in tried if len(stamps) - stamps.null_count == given]
     if len(whole) != 1 and not (forced and whole):

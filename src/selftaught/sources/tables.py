@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..contracts import Column, DataError, Facts, OptionError, Source, nearest
-from .arrays import check_samples
+from .arrays import check_samples, lies_far
 from .asked import Asked
 from .columns import SPLIT_NAMES, Read, judge, level_words, looks_like_label, read_column
 from .fingerprints import fingerprint_of
@@ -15,6 +15,7 @@ from .labels import Labels, encode_groups, encode_labels
 
 _NUMBERS = ("numeric", "boolean", "date")
 _NOTHING = Asked()
+_ENOUGH = 10  # values of which not one was seen in training: the column is written otherwise, not merely new
 
 
 class TableSource(Source):
@@ -52,7 +53,7 @@ class TableSource(Source):
         return {"numeric": self._numeric[index], "codes": self._codes[index].astype(np.int64)}
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """numeric: float32 [b, Fn], NaN = missing; codes: int64 [b, Fc], −1 = missing."""
+        """numeric: float32 [b, Fn], float64 where float32 would round content away, NaN = missing; codes: int64 [b, Fc], −1 = missing."""
         return {"numeric": self._numeric[indices], "codes": self._codes[indices].astype(np.int64)}
 
     def name(self, index: int) -> str:
@@ -77,7 +78,7 @@ class TableSource(Source):
         for name in self._table.column_names:
             if name in (self._asked.target, self._asked.group):
                 continue
-            column = _slim(read_column(name, self._table[name], as_input=True))
+            column = read_column(name, self._table[name], as_input=True)
             notes += [f"{self.origin}: {note}." for note in column.notes]
             reason = judge(column, self._table.num_rows)
             if not reason and name.strip().lower() in SPLIT_NAMES and column.codes is not None and len(column.levels) <= 10:
@@ -85,7 +86,7 @@ class TableSource(Source):
             if reason:
                 left.append(f"column '{name}' is left out: it {reason}.")
             else:
-                kept.append(column)
+                kept.append(_slim(column))
         notes += left
         if not kept:
             self._refuse(left)
@@ -128,15 +129,16 @@ class TableSource(Source):
             read.kind = column.kind
             notes += [f"{self.origin}: {note}." for note in read.notes]
             if read.codes is not None:
-                _recode(read, column, notes)
-            reads.append(_slim(read))
+                _recode(read, column, notes, self.origin)
+            reads.append(read)
         return reads
 
     def _fill(self, reads: list[Read], notes: list[str]) -> None:
         rows = self._table.num_rows
         numbers = [r for r in reads if r.kind in _NUMBERS]
         categories = [r for r in reads if r.kind == "categorical"]
-        self._numeric = np.empty((rows, len(numbers)), dtype=np.float32)
+        fine = any(_is_far(r.numbers) for r in numbers)
+        self._numeric = np.empty((rows, len(numbers)), dtype=np.float64 if fine else np.float32)
         for place, read in enumerate(numbers):
             self._numeric[:, place] = read.numbers
         self._codes = np.empty((rows, len(categories)), dtype=np.int32)
@@ -155,9 +157,13 @@ def _slim(read: Read) -> Read:
     """Halves the memory once the exact values are no longer needed for anything but the input."""
     if read.codes is not None:
         read.codes = read.codes.astype(np.int32)
-    elif not read.whole:
+    elif not read.whole and not _is_far(read.numbers):
         read.numbers = read.numbers.astype(np.float32)
     return read
+
+
+def _is_far(numbers: np.ndarray) -> bool:
+    return bool(lies_far(np.fmin.reduce(numbers), np.fmax.reduce(numbers)))
 
 
 def target_labels(table, target: str, origin: str, class_names: Sequence[str] | None = None) -> Labels:
@@ -178,13 +184,16 @@ def column_values(read: Read) -> np.ndarray:
     return read.numbers.astype(np.int64) if read.whole and not read.missing.any() else read.numbers
 
 
-def _recode(read: Read, column: Column, notes: list[str]) -> None:
-    """Codes in the order of the training column's categories; unseen ones become −1."""
+def _recode(read: Read, column: Column, notes: list[str], origin: str) -> None:
+    """Codes in the order of the training column's categories; unseen ones become −1, a DataError where all of many are."""
     place = {name: i for i, name in enumerate(column.categories)}
     table = np.array([place.get(level, -1) for level in read.levels] + [-1], dtype=np.int64)
     unseen = [level for level in read.levels if level not in place]
     if unseen:
-        rows = int((table[read.codes] < 0).sum() - read.missing.sum())
+        rows, given = int((table[read.codes] < 0).sum() - read.missing.sum()), int((~read.missing).sum())
+        if rows == given >= _ENOUGH:
+            raise DataError(f"Column '{read.name}' of {origin} holds none of the values that training saw ('{unseen[0]}' here, "
+                            f"'{column.categories[0]}' there): write it as it was written in training.")
         notes.append(f"column '{read.name}' has {len(unseen)} categories that training had not ('{unseen[0]}'"
                      f"{' …' if len(unseen) > 1 else ''}, {rows} rows): treated as missing.")
     read.codes, read.levels = table[read.codes], list(column.categories)
@@ -194,16 +203,16 @@ def from_pandas(frame):
     """A pyarrow Table of a pandas DataFrame; columns that mix types become words."""
     import pyarrow as pa
 
-    if len(set(frame.columns)) != len(frame.columns):
-        twice = frame.columns[frame.columns.duplicated()][0]
-        raise DataError(f"Two columns of the DataFrame are called '{twice}': rename one.")
     columns = {}
-    for name in frame.columns:
+    for place, name in enumerate(map(str, frame.columns)):
+        if name in columns:  # also where one is called 1 and another '1'
+            raise DataError(f"Two columns of the DataFrame are called '{name}': rename one.")
+        column = frame.iloc[:, place]
         try:
-            columns[str(name)] = pa.Array.from_pandas(frame[name])
-        except (pa.ArrowInvalid, pa.ArrowTypeError):
-            words = [None if v is None or v != v else str(v) for v in frame[name]]
-            columns[str(name)] = pa.array(words, pa.large_string())
+            columns[name] = pa.Array.from_pandas(column)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+            words = [None if missing else str(v) for v, missing in zip(column, column.isna())]
+            columns[name] = pa.array(words, pa.large_string())
     return pa.table(columns)
 
 

@@ -7,18 +7,22 @@ import hashlib
 import inspect
 import json
 import os
+import re
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from importlib import import_module
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .proof import Arm, Proof
 
 RUNNERS = ("arm_cache.py", "arms.py", "proof.py")  # of the systems' files those that every arm's numbers depend on
+LIBRARIES = ("torch", "numpy", "scikit-learn")  # whose versions may move a number
 
 
 class Loaders(dict):
@@ -57,21 +61,35 @@ def code_version() -> str:
 
 
 def arm_key(proof: Proof, arm: Arm, seed: int, *, fingerprint: Callable[[str], str], code: str) -> str:
-    """Name of a run in the cache: its configuration with the sources of all that is the proof's own, code, data and seed."""
-    names = (arm.method, arm.options.get("backbone"))
-    own = proof.prepare if any(str(n).startswith(proof.id.lower() + "_") for n in names) else None
-    keys = (arm.data, *arm.also)
-    functions = (own, *arm.measures, *(DATA.get(k.partition("-")[0]) for k in keys))
-    return hashed([arm.configuration(), source_of(own), reached(functions), code, [fingerprint(k) for k in keys], seed])
+    """Name of a run in the cache: its configuration with the sources of all that is the systems' own, code, libraries, data and seed."""
+    own, libraries = owners(proof, arm), {name: version(name) for name in LIBRARIES}
+    data = [fingerprint(k) for k in (arm.data, *arm.also)]
+    return hashed([arm.configuration(), [*map(source_of, own)], reached([*own, *functions_of(arm)]), code, libraries, data, seed])
+
+
+def owners(proof: Proof, arm: Arm) -> list[Callable | None]:
+    """The `prepare` that registers each private name of an arm (a method, a backbone): that of the proof whose id begins the name, so
+    that an arm of two proofs is one run."""
+    from .catalogue import find_proof
+
+    words = (str(word) for word in (arm.method, *arm.options.values()))
+    ids = sorted({found[1] for word in words if (found := re.match(r"(s\d{3})_", word))})
+    return [(proof if id == proof.id.lower() else find_proof(id)).prepare for id in ids]
+
+
+def functions_of(arm: Arm) -> list[Callable | None]:
+    """An arm's measures, and the loaders of its data."""
+    return [*arm.measures, *(DATA.get(k.partition("-")[0]) for k in (arm.data, *arm.also))]
 
 
 def reached(functions: Iterable[Callable | None]) -> dict[str, str]:
-    """Name → source (of a number or a word its value) of what `functions` use, directly or not, of the systems' files; those of
-    `RUNNERS` are part of the code's version."""
+    """Name → source (of numbers and words, and tables of them, the value) of what `functions` use, directly or not, of the systems'
+    files; those of `RUNNERS` are part of the code's version."""
     room, found, waiting = __package__, {}, [f for f in functions if f]
     while waiting:
         function = waiting.pop()
         for name, thing in _used(function):
+            thing = inspect.unwrap(thing) if callable(thing) else thing  # what a cache remembers
             if _plain(thing):
                 found[f"{function.__module__}.{name}"] = repr(thing)
             elif (inspect.isfunction(thing) or inspect.isclass(thing)) and (thing.__module__ or "").startswith(room):
@@ -83,20 +101,36 @@ def reached(functions: Iterable[Callable | None]) -> dict[str, str]:
 
 
 def _plain(thing: Any) -> bool:
-    return isinstance(thing, (int, float, str)) or isinstance(thing, tuple) and all(map(_plain, thing))
+    if isinstance(thing, Mapping):
+        return all(_plain(key) and _plain(value) for key, value in thing.items())
+    return isinstance(thing, (int, float, str, type(None))) or isinstance(thing, (tuple, list)) and all(map(_plain, thing))
 
 
 def _used(thing: Any) -> Iterable[tuple[str, Any]]:
-    """(name, value) of the globals of its module, and of what it imports from other systems, that a function or class names."""
-    module = sys.modules[thing.__module__]
+    """(name, value) of what a function or class names: globals of its module, what it imports from other systems or takes from their
+    modules, and the values that a factory closed it over."""
+    known, code = vars(sys.modules[thing.__module__]), getattr(thing, "__code__", None)
+    cells = zip(code.co_freevars, thing.__closure__ or ()) if code else ()
+    found = [(f"{thing.__qualname__}, {name} = {cell.cell_contents!r}", cell.cell_contents) for name, cell in cells]
     try:
         nodes = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(thing)))))
     except SyntaxError:  # a lambda in the middle of a call: its line is in the configuration, what it names is read off its code
-        return [(n, vars(module)[n]) for n in thing.__code__.co_names if n in vars(module)]
-    names = {node.id for node in nodes if isinstance(node, ast.Name)}
-    found = [(name, vars(module)[name]) for name in sorted(names & vars(module).keys())]
+        return [*found, *((name, known[name]) for name in _names(code) if name in known)]
+    found += [(name, known[name]) for name in sorted({node.id for node in nodes if isinstance(node, ast.Name)} & known.keys())]
     for node in nodes:
         if isinstance(node, ast.ImportFrom) and node.level == 1 and node.module:
             there = import_module(f".{node.module}", __package__)
             found += [(a.name, getattr(there, a.name)) for a in node.names]
+        elif isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and _room(module := known.get(node.value.id)):
+            found.append((f"{node.value.id}.{node.attr}", getattr(module, node.attr)))
     return found
+
+
+def _names(code: Any) -> set[str]:
+    """Every global that a code object names, its inner functions' too."""
+    return set(code.co_names).union(*(_names(inner) for inner in code.co_consts if hasattr(inner, "co_names")))
+
+
+def _room(thing: Any) -> bool:
+    """Whether it is a module of the systems."""
+    return isinstance(thing, ModuleType) and thing.__name__.startswith(__package__)

@@ -74,7 +74,10 @@ def cifar10(split: str, rows: int) -> dict[str, np.ndarray]:
 
 
 def data_fingerprint(key: str) -> str:
-    return hashed([source.fingerprint() for source in proof_data(key)])
+    """Of the items, and of labels and groups, which no source's own fingerprint holds: a run may be resumed under other labels."""
+    from ..sources.fingerprints import fingerprint_of
+
+    return hashed([(s.fingerprint(), fingerprint_of(s.labels, s.classes, s.groups)) for s in proof_data(key)])
 
 
 def run_arm(arm: Arm, seed: int) -> dict[str, float]:
@@ -101,7 +104,7 @@ def run_arm(arm: Arm, seed: int) -> dict[str, float]:
                    "loss": float(np.mean(losses[-max(1, len(losses) // 10):]))}
         if train.labels is not None:
             arrays = z, train.labels, run.encoder.embed(test), test.labels
-            metrics |= {"knn": knn(*arrays).value, "linear": linear_probe(*arrays).value}
+            metrics |= {"knn": knn(*arrays).value, "linear": linear_probe(*arrays, groups=train.groups).value}
         for measure in arm.measures:
             metrics |= measure(Trained(seed, run, make_plan(train, dict(options)), train, test, z))
     return metrics | {"seconds": round(time.process_time() - began, 2)}

@@ -118,8 +118,8 @@ def verdict_of(result: Mapping[str, Any]) -> Verdict:
     """The verdict that a result's raw values give under the present proof, never the word it stores. A result of another
     definition of the proof shows nothing about this one: its state is `runs`."""
     proof = _proof(result["id"])
-    if proof is None or proof.digest() != result["digest"]:
-        return Verdict("runs", (), ("the proof was changed after this result",))
+    if proof is None or not proof.proved_by(result):
+        return Verdict("runs", (), ("the proof, or what it uses, was changed after this result",))
     return judge(proof, result["raw"])
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from .arm_cache import DATA, arm_key, cache_dir, code_version, hashed, source_of
+from .arm_cache import DATA, arm_key, cache_dir, code_version, functions_of, hashed, owners, reached, source_of
 
 ROLES = ("subject", "baseline", "ablation", "control")
 KINDS, DIRECTIONS, LEAST_SEEDS = ("paired difference", "threshold", "across arms"), ("greater", "smaller", "not worse"), 3
@@ -52,7 +52,10 @@ class Claim:
 
     paired difference: metric of `subject` − of `baseline`; greater: the interval lies above margin, smaller: below −margin,
     not worse: above −margin. threshold: metric of `subject`, above (greater) or below (smaller) margin. across arms:
-    `value({arm: {metric: number}})` of one seed, likewise (a correlation over a sweep, a regret).
+    `value({arm: {metric: number}})` of one seed, likewise (a correlation over a sweep, a regret). least: of the numbers that `value`
+    gives a seed, so many must hold, each by its own interval over seeds: the second best of three in every seed would be another one
+    each time, and above zero by chance. The intervals are 1 − 0.05 / (n − least + 1) wide, as any of those n − least + 1 could err
+    (Benjamini & Heller, 2008).
     """
 
     statement: str
@@ -62,7 +65,8 @@ class Claim:
     direction: str = "greater"
     margin: float = 0.0
     kind: str = "paired difference"
-    value: Callable[[Mapping[str, Values]], float] | None = None
+    value: Callable[[Mapping[str, Values]], float | tuple[float, ...]] | None = None
+    least: int | None = None
 
     def __post_init__(self) -> None:
         paired, across = self.kind == "paired difference", self.kind == "across arms"
@@ -70,6 +74,8 @@ class Claim:
             raise ValueError(f"claim '{self.statement}': '{self.direction}' of kind '{self.kind}' is not known")
         if paired != (self.baseline is not None) or across != (self.value is not None):
             raise ValueError(f"claim '{self.statement}': a paired difference has a baseline, a claim across arms a function")
+        if self.least is not None and not (across and self.least > 0):
+            raise ValueError(f"claim '{self.statement}': least={self.least} counts the values of a claim across arms, from 1")
 
 
 @dataclass(frozen=True)
@@ -99,16 +105,30 @@ class Proof:
             raise ValueError(f"proof {self.id}: data is real or synthetic, a role one of {', '.join(ROLES)}")
 
     def digest(self) -> str:
-        """Hash of the whole definition, functions by their source; a result whose digest differs proves another statement."""
+        """Hash of the definition, functions by their source; a result whose digest differs proves another statement. `least` enters where
+        it is set, as the first results do not know it."""
         parts = {k: getattr(self, k) for k in self.__dataclass_fields__} | {"prepare": source_of(self.prepare)}
         parts["arms"] = [a.configuration() | {"name": a.name, "role": a.role, "seconds": a.seconds} for a in self.arms]
-        parts["claims"] = [c.__dict__ | {"value": source_of(c.value)} for c in self.claims]
+        parts["claims"] = [{k: v for k, v in vars(c).items() if (k, v) != ("least", None)} | {"value": source_of(c.value)}
+                           for c in self.claims]
         return hashed(parts)
+
+    def reach(self) -> str:
+        """Hash of what the definition's functions use besides: helpers, constants, other systems' ablations, none of which the digest
+        sees. Results carry it beside the digest; the first ones have none."""
+        used = [f for a in self.arms for f in (*functions_of(a), *owners(self, a))]
+        functions = [self.prepare, *(c.value for c in self.claims), *used]
+        return hashed([reached(functions), [*map(source_of, functions)]])
+
+    def proved_by(self, result: Mapping[str, Any]) -> bool:
+        """Whether a result is of this definition as it stands, and of what it uses where the result says that."""
+        return result["digest"] == self.digest() and result.get("reach") in (None, self.reach())
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim and what was measured: means over seeds, the 95 % interval of the number a seed, and why it does not hold."""
+    """A claim and what was measured: means over seeds, the 95 % interval of the number a seed, and why it does not hold. Of several
+    numbers a seed, the one that decides."""
 
     statement: str
     measured: float
@@ -143,11 +163,13 @@ def _judge_claim(claim: Claim, proof: Proof, raw: Raw) -> Judged:
     names = [n for n in (claim.subject, claim.baseline) if n] or [a.name for a in proof.arms]
     seeds = [s for s in map(str, proof.seeds) if all(s in raw.get(n, {}) for n in names)]
     value = claim.value or (lambda arms: arms[claim.subject].get(claim.metric, math.nan))
-    mine = np.array([value({n: raw[n][s] for n in names}) for s in seeds], dtype=float)
+    mine = [np.atleast_1d(value({n: raw[n][s] for n in names})) for s in seeds]
+    mine = np.array(mine or np.empty((0, claim.least or 1)), dtype=float)  # [seeds, numbers a seed]
     paired = claim.baseline is not None
     theirs = np.array([raw[claim.baseline][s].get(claim.metric, math.nan) if paired else 0.0 for s in seeds])
+    place, (low, high) = _deciding(claim, mine - theirs[:, None])
+    mine = mine[:, place]
     values = mine - theirs
-    low, high = interval(values)
     bound = -claim.margin if paired and claim.direction != "greater" else claim.margin
     side, holds = ("below", high < bound) if claim.direction == "smaller" else ("above", low > bound)
     why = "" if holds else f"[{low:.4g}, {high:.4g}] does not lie {side} {bound:g}" if np.isfinite(low) else (
@@ -157,14 +179,25 @@ def _judge_claim(claim: Claim, proof: Proof, raw: Raw) -> Judged:
                   dict(zip(seeds, values.tolist())), why)
 
 
-def interval(values: np.ndarray) -> tuple[float, float]:
-    """Student-t 95 % interval of the mean; NaN with fewer than two values or any that is not finite."""
+def _deciding(claim: Claim, values: np.ndarray) -> tuple[int, tuple[float, float]]:
+    """Of values [seeds, n] the column that is `least`-th best by the end of its interval that must clear the margin, and its interval."""
+    n, least = values.shape[1], claim.least or 1
+    if n < least or (n > 1 and claim.least is None):
+        raise ValueError(f"claim '{claim.statement}': its function gives {n} numbers a seed, of which least={claim.least} are to hold")
+    found = [interval(column, 0.05 / (n - least + 1)) for column in values.T]
+    ends = [-high if claim.direction == "smaller" else low for low, high in found]
+    place = int(np.argsort([math.inf if math.isnan(end) else -end for end in ends], kind="stable")[least - 1])
+    return place, found[place]
+
+
+def interval(values: np.ndarray, share: float = 0.05) -> tuple[float, float]:
+    """Student-t interval of the mean that misses it with probability `share`; NaN with fewer than two values or any that is not finite."""
     values = np.asarray(values, dtype=float)
     if len(values) < 2 or not np.isfinite(values).all():
         return math.nan, math.nan
     from scipy.special import stdtrit
 
-    half = float(stdtrit(len(values) - 1, 0.975)) * values.std(ddof=1) / math.sqrt(len(values))
+    half = float(stdtrit(len(values) - 1, 1 - share / 2)) * values.std(ddof=1) / math.sqrt(len(values))
     return float(values.mean() - half), float(values.mean() + half)
 
 
@@ -223,7 +256,8 @@ def result_of(proof: Proof, raw: Raw, seeds: Iterable[int]) -> dict[str, Any]:
         "claims": [asdict(c) for c in verdict.claims],
         "arms": {a.name: {k: getattr(a, k) for k in ("role", "method", "data", "options")} for a in proof.arms},
         "raw": raw, "seeds": seeds, "seconds": round(sum(map(sum, spent.values())), 2),
-        "over_budget": [a.name for a in proof.arms if max(spent[a.name], default=0) > a.seconds], "digest": proof.digest(),
+        "over_budget": [a.name for a in proof.arms if max(spent[a.name], default=0) > a.seconds],
+        "digest": proof.digest(), "reach": proof.reach(),
         **{k: getattr(proof, k) for k in ("budget", "data", "substitutions", "omissions")}, "code": code_version(),
         "versions": {"python": platform.python_version()} | {n: version(n) for n in ("selftaught", "torch", "numpy")},
     })

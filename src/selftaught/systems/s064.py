@@ -103,9 +103,9 @@ def cells(arms) -> float:
     return float(np.isfinite(table).sum())
 
 
-def rises(arms) -> float:
-    """What most methods, three of the four, gain at least from the least to the most clips."""
-    return sorted(arms[f"{method}, {SIZES[-1]}"]["target"] - arms[f"{method}, {SIZES[0]}"]["target"] for method in METHODS)[1]
+def rises(arms) -> tuple[float, ...]:
+    """What each method gains from the least to the most clips."""
+    return tuple(arms[f"{method}, {SIZES[-1]}"]["target"] - arms[f"{method}, {SIZES[0]}"]["target"] for method in METHODS)
 
 
 def noise(arms) -> float:
@@ -143,7 +143,7 @@ PROOF = Proof(
               "fails by a crash or a divergence alone.", "target", kind="across arms", value=cells, margin=15.5),
         Claim("The mean over methods at 1,600 clips lies above the untrained network.", "target", kind="across arms", value=learned),
         Claim("From 100 to 1,600 clips three of the four methods rise, or fall by less than a point.", "target", kind="across arms",
-              value=rises, margin=-0.01),
+              value=rises, margin=-0.01, least=3),
         Claim("Noise in the clips lowers the mean over methods.", "target", kind="across arms", direction="smaller", value=noise),
         Claim("The student of two beats the teacher that predicts statistics.", "target", "student of two", f"statistics, {SIZES[-1]}"),
         Claim("And the teacher that contrasts.", "target", "student of two", f"simclr, {SIZES[-1]}"),

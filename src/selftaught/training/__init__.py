@@ -1,6 +1,7 @@
 """The engine: `fit` and what it is made of."""
 
 from .checkpoint import checkpoints, load_checkpoint, save_checkpoint, write_text
+from .decisions import as_json, recorded, refuse_changes
 from .fit import Engine, Outcome, Settings, fit
 from .folder import RunFolder
 from .health import Health, Verdict
@@ -11,7 +12,7 @@ from .signals import Interrupted
 from .stream import Stream
 
 __all__ = [
-    "LARS", "Engine", "Health", "Interrupted", "Outcome", "Place", "Progress", "RunFolder", "Settings", "Stream", "Verdict",
+    "LARS", "Engine", "Health", "Interrupted", "Outcome", "Place", "Progress", "RunFolder", "Settings", "Stream", "Verdict", "as_json",
     "build_optimiser", "checkpoints", "duration", "fit", "launch", "load_checkpoint", "native_bfloat16", "parameter_groups",
-    "resolve_device", "save_checkpoint", "write_text",
+    "recorded", "refuse_changes", "resolve_device", "save_checkpoint", "write_text",
 ]

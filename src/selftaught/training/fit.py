@@ -167,9 +167,7 @@ class Engine:
             parts.append({"loss": total.detach(), **(out.named if isinstance(out, Terms) else {})})
         drop_frozen(self.optimiser, clock)
         grads = [p.grad for p in self.trained if p.grad is not None]
-        norm = torch.nn.utils.get_total_norm(grads) if due or self.training.clip else None
-        if self.training.clip:
-            torch._foreach_mul_(grads, (self.training.clip / (norm + 1e-6)).clamp(max=1.0))
+        norm = self.clipped(grads) if due or self.training.clip else None
         self.stepper.step()
         self.optimiser.zero_grad(set_to_none=True)
         with torch.no_grad():
@@ -177,6 +175,16 @@ class Engine:
                 memory.commit(clock)
             self.method.after_step()
         self._note(step, lr, parts, norm, due)
+
+    def clipped(self, grads: list[Tensor]) -> Tensor:
+        """The norm of all gradients, which are then shortened as the recipe says."""
+        norms = torch._foreach_norm(grads)
+        norm, most = torch.linalg.vector_norm(torch.stack(norms)), self.training.clip
+        if most and self.training.clip_each:
+            torch._foreach_mul_(grads, [(most / (n + 1e-6)).clamp(max=1.0) for n in norms])
+        elif most:
+            torch._foreach_mul_(grads, (most / (norm + 1e-6)).clamp(max=1.0))
+        return norm
 
     def _read(self, readers: dict[str, Any], step: int) -> tuple[Any, Any]:
         """The next batch of every stream on the device, and its views."""
@@ -224,8 +232,7 @@ class Engine:
             bad = [n for n, v in found.items() if v != v or v in (float("inf"), float("-inf"))]
             if bad and trouble is None:
                 trouble = (step + 1, bad)
-            checked = {n: v for n, v in found.items() if n.endswith(("_rank", "_spread", "_scale"))}
-            self.outcome.verdict = self.outcome.verdict or self.health.judge(step, checked, self.clock(step))
+            self.outcome.verdict = self.outcome.verdict or self.health.judge(step, found, self.clock(step))
         self.pending = []
         self.outcome.steps = done
         wait = self.outcome.wait / max(self.outcome.seconds, 1e-9)

@@ -17,6 +17,7 @@ from ..measures import effective_rank, spread
 from ..networks import Embedder, Teacher
 
 MEASURES = ("rank", "spread", "scale")
+PLACES = ("features", "head")
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ class Health:
         return names, torch.stack(values) if values else None
 
     def judge(self, step: int, numbers: dict[str, float], clock: Clock) -> Verdict | None:
-        """Takes the numbers of one check; gives a verdict once `patience` checks in a row show the same collapse."""
+        """Takes the numbers of one step; gives a verdict once `patience` checks in a row show the same collapse.
+
+        Only steps that were checked count; a method's own terms never do, whatever they are called."""
+        numbers = {k: numbers[k] for place in PLACES for m in MEASURES if (k := f"{place}_{m}") in numbers}
         if not numbers:
             return None
         for key, value in numbers.items():

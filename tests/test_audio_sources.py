@@ -94,6 +94,18 @@ def test_damage_is_a_bad_item_with_its_reason(kind):
     assert 0 < len(str(caught.value)) < 200 and "object at" not in str(caught.value)
 
 
+@pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "W64", "RF64"])
+def test_a_cut_file_is_bad_and_a_streamed_one_whole(form):
+    blob = encoded(tone(), form=form)
+    assert decode_sound(blob, 8000, 8000)["size"][0] == 4000
+    with pytest.raises(BadItem, match=f"truncated: {len(blob) * 6 // 10} bytes of {len(blob)}"):
+        decode_sound(blob[: len(blob) * 6 // 10], 8000, 8000)
+    for mark in (0x7FFFFFFF, 0x7FFFF024, 0xFFFFFFFF) if form == "WAV" else ():  # a pipe's writer does not know how long it will be
+        stream = bytearray(blob)
+        stream[4:8] = stream[40:44] = mark.to_bytes(4, "little")
+        assert decode_sound(bytes(stream), 8000, 8000)["size"][0] == 4000
+
+
 @pytest.mark.parametrize("form", ["WAV", "FLAC", "OGG", "AIFF"])
 def test_no_flipped_byte_gets_through_as_anything_but_a_bad_item(form):
     blob, rng = encoded(np.random.default_rng(1).normal(0, 0.1, 1600), form=form), np.random.default_rng(2)

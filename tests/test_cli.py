@@ -73,6 +73,58 @@ def test_wrong_inputs_get_a_sentence(words, code, said, place):
     assert done.returncode == code and said.lower() in done.stderr.lower() and "Traceback" not in done.stderr, done.stderr
 
 
+PRETRAIN = ["pretrain", "series.npz", "--layout", "NCT", "--quiet", "--out", "never", "steps=2"]
+
+
+def called(words: list[str], monkeypatch, capsys) -> tuple[int, str]:
+    """Exit code and standard error of a command in this process."""
+    from selftaught import cli
+
+    monkeypatch.setattr(sys, "argv", ["selftaught", *words])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    return left.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        *((f"{option}=x", f"--{option}") for option in ("out", "init", "target", "quiet")), ("data=x", "no key 'data'"),
+        *((f"{key}=none", f"{key}=none does not fit") for key in ("batch_size", "steps", "seed", "device", "devices", "max_bad")),
+        *((f"{key}=0", "at least 1") for key in ("log_every", "checkpoint_every", "devices", "batch_size", "training.accumulate")),
+        ("devices=-1", "at least 1"), ("lr=1e999", "a number"), ("seed=-1", "at least 0"), ("device=cpu:3", "no such device"),
+        ("training.clip=abc", "a number"), ("training.groups=3", "only Python"), ("training.optimizer=none", "does not fit"),
+        ("training.lr=fast", "a number"), ("training.batch_size=4", "batch_size=4"), ("training.epochs=7", "epochs=7"),
+        ("backbone.widths=8", "separated by commas"), ("backbone.widths=0,8", "at least 1"), ("backbone.kernel=wide", "a whole number"),
+    ],
+)
+def test_settings_that_cannot_be_are_a_sentence(setting, said, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    code, error = called([*PRETRAIN, setting], monkeypatch, capsys)
+    assert code == 2 and said in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "said"),
+    [
+        (["embed", "run", "series.npz", "--layout", "NCT", "-o", "/proc/e.npy"], 1, "Cannot write /proc/e.npy"),
+        (["embed", "run", "series.npz", "-o", "e.npy", "--batch-size", "0"], 2, "batch-size"),
+        (["neighbours", "run", "series.npz", "--layout", "NCT", "-o", "/proc/e.png"], 1, "Cannot write /proc/e.png"),
+        (["neighbours", "run", "series.npz", "--layout", "NCT", "--item", "²"], 2, "No item's name"),
+        (["neighbours", "run", "series.npz", "--layout", "NCT", "--item", "--5"], 2, "No item's name"),
+        (["evaluate", "run", "series.npz", "series.npz", "--seed", "-1"], 2, "seed"),
+        (["prove", "S378", "--seeds", "0"], 2, "seeds"),
+        (["compare-methods", "series.npz", "--epochs", "0.5"], 2, "epochs"),
+        (["compare-methods", "series.npz", "methods=x"], 2, "--methods"),
+        (["compare-methods", "series.npz", "--finetune", "some"], 2, "--finetune"),
+    ],
+)
+def test_options_that_cannot_be_are_a_sentence(words, code, said, run, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    left, error = called(words, monkeypatch, capsys)
+    assert left == code and said in error
+
+
 def test_embed_and_neighbours(run, place):
     done = call("embed", "run", "series.npz", "--layout", "NCT", "-o", "e.npy", cwd=place)
     assert done.returncode == 0, done.stderr
@@ -98,7 +150,7 @@ def test_a_collapse_leaves_with_three(place):
 
 def test_two_processes_from_the_command_line_equal_one(run, place):
     """devices=2 starts a second process, which reads the first one's plan; the losses are those of one process."""
-    done = call("pretrain", "series.npz", "--layout", "NCT", "--out", "two", "steps=12", "devices=2", *SMALL, cwd=place)
+    done = call("pretrain", "series.npz", "--layout", "NCT", "--out", "two", "steps=12", "devices=2", *SMALL, "precision=auto", cwd=place)
     assert done.returncode == 0, done.stderr
     one, two = ([json.loads(line)["loss"] for line in (place / name / "metrics.jsonl").read_text().splitlines()]
                 for name in ("run", "two"))

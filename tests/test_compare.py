@@ -107,7 +107,18 @@ def test_who_cannot_take_part_is_a_line_with_its_reason():
     table = compare_methods("embedded:breast-cancer", methods=["pirl", "simclr"], steps=3, batch_size=32)
     row = table.row("pirl")
     assert not row.scores and row.note.startswith("not applicable: table") and table.row("simclr").scores
-    assert "not applicable" in table.to_text() and table.gain("pirl") is None
+    assert table.to_text().count("not applicable") == 1 and table.gain("pirl") is None
+
+
+def test_a_setting_that_suits_one_method_not_is_its_line_alone(data):
+    """In doubles: the encoder embeds in the type of its weights."""
+    few = {**OPTIONS, "precision": "64-true"}
+    table = compare_methods(data, methods=["w_mse", "simclr"], **few)
+    assert table.row("w_mse").note.startswith("not trained: Whitening") and table.row("simclr").scores["knn"]
+    with pytest.raises(OptionError, match="Whitening"):
+        compare_methods(data, methods=["w_mse"], **few)
+    with pytest.raises(OptionError, match="--methods"):
+        compare_methods(data, method="simclr", **few)
 
 
 def test_no_labels_is_a_sentence(data):

@@ -101,6 +101,17 @@ def test_it_catches_a_method_that_does_not_learn():
         check_method(_Pull, modalities=("table",), two_processes=False)
 
 
+def test_it_catches_a_method_that_applies_nowhere():
+    class Nowhere(_Pull):
+        name = "nowhere"
+
+        def __init__(self, backbone: nn.Module):
+            raise NotApplicable("to nothing")
+
+    with pytest.raises(AssertionError, match="applies to none"):
+        check_method(Nowhere)
+
+
 def test_it_catches_a_loss_that_forgets_the_other_processes():
     with pytest.raises(AssertionError, match="two processes equal one"):
         check_method(_Local, modalities=("table",), learns=False)

@@ -242,7 +242,7 @@ def test_resident_sources_are_gathered():
         modality, resident, facts = "image", True, Facts("image", 10, (1, 2, 2))
 
         def take(self, indices):
-            return {"x": np.arange(40).reshape(10, 1, 2, 2)[indices], "hash": (indices // 2).astype(np.uint64)}
+            return {"x": np.arange(40).reshape(10, 1, 2, 2)[indices], "hash": (indices // 2 + 1).astype(np.uint64)}
 
     reader = loader(Resident(), num_workers=2)
     batch = list(reader.batches(requests(10, 5, 1)))[0]

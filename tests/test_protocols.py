@@ -107,3 +107,79 @@ def test_what_cannot_be_scored_is_a_sentence(encoder, data):
         selftaught.evaluate(encoder, selftaught.open_source(data["x"], layout="NCT"))
     with pytest.raises(OptionError, match="Did you mean 'linear'"):
         selftaught.evaluate(encoder, parts(data, 0, 64), parts(data, 64, 96), ["linar"])
+
+
+def grouped(seed, groups, rows, width=8):
+    """(features, labels, groups) of rows whose groups are right or wrong as a whole: the first column tells the class, or misleads."""
+    rng = np.random.default_rng(seed)
+    group, y = np.repeat(np.arange(groups), rows), np.arange(groups * rows) % 2
+    x = rng.normal(size=(len(y), width)).astype(np.float32)
+    x[:, 0] += np.where(rng.random(groups)[group] < 0.3, 4 * (1 - y), 4 * y)
+    return x, y, group
+
+
+def work(train, test, protocols=("knn", "linear")):
+    from selftaught.protocols.evaluate import _Work
+
+    sources = [selftaught.open_source({"x": x[:, None], "y": y, **({} if g is None else {"group": g})}, layout="NCT")
+               for x, y, g in (train, test)]
+    return _Work(None, *sources, protocols, (1.0,), 1, 0, Supervision(), lambda line: None)
+
+
+def test_test_rows_of_one_group_are_one_unit():
+    """20 groups of 20 rows each: intervals of every probe are as wide as 20 units make them, though train has groups of those numbers."""
+    protocols = ("knn", "linear", "clustering", "retrieval")
+    test = grouped(1, 20, 20)
+    widths = []
+    for groups in (test[2], None):
+        found = work(grouped(0, 30, 10), (*test[:2], groups), protocols)
+        found.representation("encoder", lambda source: source.take(np.arange(len(source)))["x"][:, 0])
+        widths.append({c.protocol: c.score.high - c.score.low for c in found.table.cells})
+        assert {c.score.n for c in found.table.cells if c.protocol != "retrieval"} == {400 if groups is None else 20}
+        assert not any("in train and in test" in n for c in found.table.cells for n in c.score.detail.get("notes", ()))
+    assert set(widths[0]) == set(protocols) and all(widths[0][p] > 2 * widths[1][p] for p in protocols[:3])
+    assert widths[0]["retrieval"] > widths[1]["retrieval"]
+
+
+def test_the_networks_own_predictions_and_boosting_count_groups_too():
+    from selftaught.protocols.boosting import boost
+    from selftaught.protocols.finetune import judged
+
+    (x, y, _), (test_x, test_y, group) = grouped(0, 30, 10), grouped(1, 20, 50)
+    for classes in (["a", "b"], None):
+        asked = {"classes": classes, "test_groups": group}
+        boosted = boost(x, y if classes else y + 0.5, test_x, test_y if classes else test_y + 0.5, **asked)
+        told = judged("finetune", np.where(group < 6, 1 - test_y, test_y) + 0.0, test_y + 0.0, classes=bool(classes), groups=group,
+                      detail={}, seconds=0.0)
+        assert boosted.n == told.n == 20
+
+
+def test_an_item_that_cannot_be_decoded_leaves_the_groups_of_the_others():
+    """The probe's penalty is chosen on whole groups held out, with one item lost as without."""
+    train, test = grouped(0, 30, 10), grouped(1, 20, 50)
+
+    def features(source):
+        x = source.take(np.arange(len(source)))["x"][:, 0].copy()
+        x[3, 2] = np.nan
+        return x
+
+    found = work(train, test, ("linear",))
+    found.representation("encoder", features)
+    from selftaught.evaluation import linear_probe
+
+    kept, shown = np.arange(300) != 3, np.arange(1000) != 3
+    x, y, group = (part[kept] for part in train)
+    asked = x, y, test[0][shown], test[1][shown]
+    expected, blind = linear_probe(*asked, groups=group), linear_probe(*asked)
+    cell = found.table.cells[0].score
+    assert (cell.detail["grid"], cell.value, cell.n) == (expected.detail["grid"], expected.value, 20)
+    assert expected.detail["grid"] != blind.detail["grid"]
+
+
+def test_ranks_are_of_rows_from_everywhere():
+    """Sorted by class, the first 25,600 rows may hold one class alone."""
+    x = np.random.default_rng(0).normal(size=(60_000, 4)).astype(np.float32)
+    x[:30_000, 1:] = 0.0
+    found = work(grouped(0, 4, 4), grouped(1, 4, 4))
+    found.ranks("encoder", x)
+    assert found.table.ranks["encoder"] > 2

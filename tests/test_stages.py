@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from selftaught.contracts import OptionError, fit_type, parse, split_dotted
-from selftaught.plan import make_plan, recorded
+from selftaught.contracts import Cosine, Group, OptionError, fit_type, parse, split_dotted
+from selftaught.plan import make_plan
 from selftaught.sources import open_source
 from selftaught.stages import Stage, chain, default_folder
+from selftaught.training import recorded
 
 
 @pytest.fixture
@@ -25,6 +26,15 @@ def test_values_become_what_a_setting_expects():
             fit_type("key", value, default)
     with pytest.raises(OptionError, match="Did you mean 'epochs'"):
         split_dotted({"epoch": 3}, ["epochs", "lr"], ["method"])
+
+
+def test_options_of_a_network_become_what_its_keywords_are(source):
+    for given, kept in (([8, 16], (8, 16)), ("8,", (8,)), ((8, 16, 32), (8, 16, 32))):  # of any length, from JSON and from words
+        assert make_plan(source, {"steps": 2, "backbone.widths": given}).nested["backbone"] == {"widths": kept}
+    plan = make_plan(source, {"steps": 2, "backbone": "vit_tiny", "backbone.patch": "4", "backbone.ratio": 2, "backbone.pool": "mean"})
+    assert plan.nested["backbone"] == {"patch": 4, "ratio": 2.0, "pool": "mean"}
+    with pytest.raises(OptionError, match="Did you mean 'widths'"):
+        make_plan(source, {"steps": 2, "backbone.width": 8}).build_backbone()
 
 
 def test_every_decision_has_an_author(source):
@@ -44,6 +54,13 @@ def test_a_plan_repeats_from_what_was_written(source):
     assert again.nested == plan.nested
     a, b = plan.build_method().state_dict(), again.build_method().state_dict()
     assert all((a[k] == b[k]).all() for k in a)
+
+
+def test_nones_and_schedules_of_the_user_are_written_and_read(source):
+    wanted = {"training.clip": None, "training.weight_decay": Cosine(0.1, 0.2), "training.groups": {"student.head": Group(lr_scale=0.5)}}
+    plan = make_plan(source, {"method": "dino", "steps": 2, **wanted})
+    again = make_plan(source, recorded(json.loads(json.dumps(plan.to_json()))), preprocessing=plan.preprocessing)
+    assert again.training() == plan.training() and again.training().clip is None and again.training().weight_decay == Cosine(0.1, 0.2)
 
 
 @pytest.mark.parametrize(("key", "value", "said"), [
@@ -85,6 +102,26 @@ def test_stages_are_skipped_until_something_changes(tmp_path):
     assert chain(stages, tmp_path / "chain", begin)["text"] == "it is 10" and ran == ["double", "report"] * 2
     with pytest.raises(OptionError, match="needs number"):
         chain(stages, tmp_path / "other", {})
+
+
+def test_stages_see_files_in_lists_and_miss_lost_ones(tmp_path):
+    def join(artifacts, folder):
+        (folder / "out.txt").write_text("+".join(open(f).read() for f in artifacts["files"]["all"]))
+        return {"joined": [folder / "out.txt"], "count": len(artifacts["files"]["all"])}
+
+    said, (one, two) = [], (tmp_path / "one.txt", tmp_path / "two.txt")
+    one.write_text("1")
+    two.write_text("2")
+
+    def joined() -> str:
+        given = chain([Stage("join", join, needs=["files"])], tmp_path / "chain", {"files": {"all": [one, str(two)]}}, say=said.append)
+        return open(given["joined"][0]).read()
+
+    assert joined() == joined() == "1+2" and said == ["join: done", "join: unchanged, skipped"]
+    two.write_text("3")
+    assert joined() == "1+3"
+    (tmp_path / "chain" / "join" / "out.txt").unlink()
+    assert joined() == "1+3" and said[2:] == ["join: done"] * 2
 
 
 def test_default_folders_do_not_collide(tmp_path, monkeypatch):

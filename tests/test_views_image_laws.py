@@ -9,8 +9,9 @@ import torch
 from image_reference import BYTES, batch_of, draws_of, greatest_gap, make, pictures, plain, reference_crop, reference_step
 from PIL import Image
 
-from selftaught.contracts import OptionError
+from selftaught.contracts import Draws, OptionError
 from selftaught.views import colour
+from selftaught.views.grid3d import GridSpec, crop_boxes
 from selftaught.views.image import ImageSpec
 from selftaught.views.options import with_options
 
@@ -108,6 +109,18 @@ def test_cutout_hides_a_square_behind_the_mean():
     rows, columns = hidden.any(2), hidden.any(1)
     assert torch.equal(hidden, rows[:, :, None] & columns[:, None, :])
     assert torch.allclose(view.x[:, 0][~hidden], torch.tensor(0.9 / 0.2))
+
+
+@pytest.mark.parametrize("scale", [(0.3, 1.0), (0.1, 0.3), (1.0, 1.0)])
+def test_the_crop_of_a_volume_has_a_uniform_part_of_it(scale):
+    """Also where sides would be longer than the canvas, and where the volume takes a part of it only."""
+    n = 4000
+    extent = torch.cat([torch.ones(n // 2, 3), 0.4 + 0.6 * torch.rand(n // 2, 3, generator=torch.Generator().manual_seed(0))])
+    box = crop_boxes(Draws(torch.arange(n)), extent, GridSpec(8, shape=(8, 8, 8), scale=scale))
+    side = box[:, 3:] - box[:, :3]
+    part = (side.prod(1) / extent.prod(1)).sort().values
+    assert (part - torch.linspace(*scale, n)).abs().max() < 0.03 * (scale[1] - scale[0]) + 1e-5
+    assert box.min() >= 0 and box.max() <= 1 + 1e-6 and (side[:, :2] / side[:, 1:]).log().abs().max() < math.log(4 / 3) + 1e-5
 
 
 # --- the maker -------------------------------------------------------------------------------------------------------

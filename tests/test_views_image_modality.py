@@ -90,8 +90,8 @@ def test_floats_are_measured_missing_pixels_passed_over_and_never_cut():
     source = Arrays(images, resident=True)
     found = IMAGE.prepare(source)
     assert found.statistics["palette"] == "multi" and not found.statistics["clamp"]
-    assert found.statistics["low"] == pytest.approx(np.nanmin(images))
-    assert found.statistics["high"] == pytest.approx(np.nanmax(images))
+    low, high = np.nanpercentile(images, (0.1, 99.9))
+    assert found.statistics["low"] == pytest.approx(low) and found.statistics["high"] == pytest.approx(high)
     fields, _ = IMAGE.collate(source.take(np.arange(8)), found)
     rows = torch.arange(8)
     view = IMAGE.views(Clean(), found)(Batch(fields, rows, rows, rows), Draws(rows))[0]

@@ -230,8 +230,10 @@ def test_a_crop_lies_in_the_volume_and_shows_what_is_there(source):
         assert (line - expected)[2:-2].abs().max() < 0.03
     many = seen(source, Pair(count=8), **{**plain, "scale": (0.05, 0.2)})
     box = torch.cat([v.positions for v in many])
-    part = (box[:, 3:] - box[:, :3]).prod(1)
+    part = torch.cat([v.applied["part"] for v in many])
     assert 0.05 <= part.min() < 0.09 and 0.16 < part.max() <= 0.2
+    cells = (box[:, 3:] - box[:, :3]).prod(1).view(8, -1)
+    torch.testing.assert_close(cells[:, 1::2], part.view(8, -1)[:, 1::2] * 8 / 12)
     short = torch.cat([v.positions[1::2] for v in many])  # the middle two thirds of their canvas
     assert short[:, 0].min() >= 2 / 12 - 1e-5 and short[:, 3].max() <= 10 / 12 + 1e-5
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from .contracts import OptionError, Source
+from .contracts import OptionError, SelftaughtError, Source
 from .encoder import Encoder
 from .protocols import Supervision, Table, evaluate, write_report
 from .sources import open_source
@@ -33,7 +33,7 @@ def embed(run: str | Path | Run | Encoder, data: Any, **options: Any) -> np.ndar
 def write_embeddings(path: str | Path, embeddings: np.ndarray, source: Source) -> str:
     """Writes [N, D] embeddings to .npy, .npz (`embeddings`, `names`) or .parquet (item, e0, e1, …); returns a line that says so.
 
-    The file appears at once or not at all. Raises OptionError for another suffix.
+    The file appears at once or not at all. Raises OptionError for another suffix, SelftaughtError where it cannot be written.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.tmp{path.suffix}")
@@ -55,6 +55,8 @@ def write_embeddings(path: str | Path, embeddings: np.ndarray, source: Source) -
                 columns = {"item": pa.array(names), **{f"e{j}": pa.array(embeddings[:, j]) for j in range(embeddings.shape[1])}}
                 pq.write_table(pa.table(columns), temporary)
         temporary.replace(path)
+    except OSError as error:
+        raise SelftaughtError(f"Cannot write {path}: {error.strerror or error}. Choose another place for the file.") from error
     finally:
         temporary.unlink(missing_ok=True)
     lost = int(np.isnan(embeddings).any(axis=1).sum())

@@ -8,11 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from . import __version__
-from .contracts import GROUPS, KEYS, OptionError, SelftaughtError
+from .contracts import GROUPS, KEYS, SelftaughtError
+from .contracts.options import read_budgets, read_integers, read_settings
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+
+class _Commands(TyperGroup):
+    def invoke(self, ctx: typer.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:  # typer would leave without a word
+            _leave("Stopped by Ctrl-C; a run that has a checkpoint continues with --resume.", 130)
+
+
+app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Give it data without labels; get an encoder, proof of how good it is, and the best use of the few labels.")
 
 Data = Annotated[str, typer.Argument(help="A folder, archive, table, .npy/.npz file or embedded:NAME.")]
@@ -35,10 +46,10 @@ def main() -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(1)
-    except KeyboardInterrupt:
-        _leave("Stopped by Ctrl-C before training began; nothing to resume.", 130)
     except MemoryError:
         _leave("Out of memory; lower batch_size or resolution, or choose a smaller backbone.", 1)
+    except OSError as error:
+        _leave(f"{error.filename or 'A file'} cannot be read or written: {error.strerror or error}.", 1)
 
 
 def _leave(message: str, code: int) -> None:
@@ -50,15 +61,8 @@ def _say(line: str) -> None:
     print(line, flush=True)
 
 
-def _overrides(pairs: list[str]) -> dict[str, str]:
-    """`['epochs=5', 'method.temperature=0.2']` → dict."""
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals or not key:
-            raise OptionError(f"'{pair}' is not a setting; write key=value, such as epochs=20.")
-        found[key] = value
-    return found
+def _settings(context: typer.Context, pairs: list[str] | None) -> dict[str, str]:
+    return read_settings(pairs or [], options={name for given in context.command.params for name in given.opts})
 
 
 def _key_help() -> str:
@@ -76,6 +80,7 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 
 @app.command(epilog=_key_help())
 def pretrain(
+    context: typer.Context,
     data: Data,
     settings: Annotated[list[str] | None, typer.Argument(help="key=value settings, listed below.", show_default=False)] = None,
     out: Annotated[str | None, typer.Option(help="Run folder [runs/NAME-N].", show_default=False)] = None,
@@ -88,7 +93,7 @@ def pretrain(
     from .stages import pretrain as run_pretrain
 
     run = run_pretrain(data, out=out, resume=resume, init=init, target=target, group=group, layout=layout, modality=modality,
-                       progress=not quiet, say=(lambda line: None) if quiet else _say, **_overrides(settings or []))
+                       progress=not quiet, say=(lambda line: None) if quiet else _say, **_settings(context, settings))
     if run.leads and not quiet:
         summary = run.summary
         counted = f", {summary['bad_items']} bad items (see quarantine.jsonl)" if summary["bad_items"] else ""
@@ -105,7 +110,7 @@ def evaluate(
     protocol: Annotated[list[str] | None, typer.Option(help="knn, linear, finetune, clustering, retrieval [knn linear].",
                                                        show_default=False)] = None,
     budgets: Annotated[str, typer.Option(help="Fractions (up to 1) or counts (from 2) of the training labels.")] = "0.01,0.1,1",
-    seed: Annotated[int, typer.Option(help="Settles which labels are drawn.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Settles which labels are drawn.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Include random initialisation, raw input and supervised training.")] = True,
     target: Target = None, group: GroupName = None, layout: Layout = None, as_json: Json = False,
 ) -> None:
@@ -116,7 +121,7 @@ def evaluate(
     encoder = _encoder(run)
     table = run_evaluate(encoder, encoder.open(train, target=target, group=group, layout=layout),
                          encoder.open(test, target=target, group=group, layout=layout),
-                         protocols=protocol or ["knn", "linear"], budgets=_budgets(budgets), seed=seed,
+                         protocols=protocol or ["knn", "linear"], budgets=read_budgets("--budgets", budgets), seed=seed,
                          baselines=("random", "raw", "supervised") if baselines else (), say=lambda line: None if as_json else _say(line))
     if (Path(run) / "run.yaml").is_file():
         table.save(Run(run).folder)
@@ -125,6 +130,7 @@ def evaluate(
 
 @app.command("compare-methods")
 def compare_methods(
+    context: typer.Context,
     data: Data,
     settings: Annotated[list[str] | None, typer.Argument(help="key=value settings, as of pretrain; they hold for every method.",
                                                          show_default=False)] = None,
@@ -134,18 +140,18 @@ def compare_methods(
                                                 "method for each [none].", show_default=False)] = None,
     finetune: Annotated[str | None, typer.Option(help="Fine-tune with so many labels, too: a fraction, or a count above 1 [none].",
                                                    show_default=False)] = None,
-    steps: Annotated[int | None, typer.Option(help="Optimiser steps of every method [epochs].", show_default=False)] = None,
-    epochs: Annotated[float, typer.Option(help="Passes of every method over the data.")] = 10,
-    seeds: Annotated[int, typer.Option(help="Runs a method; from 2 on intervals are over seeds.")] = 1,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps of every method [epochs].", show_default=False)] = None,
+    epochs: Annotated[int, typer.Option(min=1, help="Passes of every method over the data.")] = 10,
+    seeds: Annotated[int, typer.Option(min=1, help="Runs a method; from 2 on intervals are over seeds.")] = 1,
     target: Target = None, group: GroupName = None, layout: Layout = None, modality: Modality = None, as_json: Json = False,
 ) -> None:
     """Train methods with one encoder and budget; table their probes beside random initialisation and raw input."""
     from .protocols import compare_methods as run_comparison
 
     table = run_comparison(data, test, methods=methods.split(",") if methods else None, by=by, seeds=seeds, target=target, group=group,
-                           layout=layout, modality=modality, finetune=_budgets(finetune)[0] if finetune else None,
+                           layout=layout, modality=modality, finetune=read_budgets("--finetune", finetune)[0] if finetune else None,
                            say=lambda line: print(line, file=sys.stderr, flush=True),
-                           **{**({"epochs": epochs} if steps is None else {"steps": steps}), **_overrides(settings or [])})
+                           **{**({"epochs": epochs} if steps is None else {"steps": steps}), **_settings(context, settings)})
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 
 
@@ -156,32 +162,16 @@ def segment(
     masks: Annotated[str, typer.Argument(help="A mask an item, called like it; its values are the classes.")],
     held: Annotated[float, typer.Option(help="Part of the items that is scored.")] = 0.2,
     ignore: Annotated[str, typer.Option(help="Values of masks that are left out, separated by commas.")] = "255",
-    seed: Annotated[int, typer.Option(help="Settles which items are scored.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Settles which items are scored.")] = 0,
     baselines: Annotated[bool, typer.Option(help="Include random initialisation and raw input.")] = True,
     as_json: Json = False,
 ) -> None:
     """Segment items by a linear map of the encoder's single tokens, and by their nearest tokens."""
     from .protocols import segment as run_segmentation
 
-    table = run_segmentation(_encoder(run), data, masks, held=held, ignore=_whole("--ignore", ignore), seed=seed,
+    table = run_segmentation(_encoder(run), data, masks, held=held, ignore=read_integers("--ignore", ignore), seed=seed,
                              baselines=("random", "raw") if baselines else (), say=lambda line: None if as_json else _say(line))
     print(json.dumps(table.to_json()) if as_json else table.to_text())
-
-
-def _budgets(text: str) -> list[float | int]:
-    """`'0.01,1,100'` → [0.01, 1.0, 100]: fractions up to 1, counts above."""
-    try:
-        return [float(b) if float(b) <= 1 else int(b) for b in text.split(",")]
-    except ValueError:
-        raise OptionError(f"--budgets {text!r} does not fit: write fractions or counts, such as 0.01,0.1,1 or 50,500.") from None
-
-
-def _whole(option: str, text: str) -> list[int]:
-    """`'0,255'` → [0, 255]; nothing gives an empty list."""
-    try:
-        return [int(v) for v in text.split(",") if v.strip()]
-    except ValueError:
-        raise OptionError(f"{option} {text!r} does not fit: write whole numbers, such as 0,255.") from None
 
 
 def _encoder(path: str) -> Any:
@@ -194,7 +184,7 @@ def _encoder(path: str) -> Any:
 def embed(
     run: RunPath, data: Data,
     output: Annotated[str, typer.Option("-o", "--output", help="File to write: .npy, .npz (with names) or .parquet.")],
-    batch_size: Annotated[int, typer.Option(help="Items at a time.")] = 256,
+    batch_size: Annotated[int, typer.Option(min=1, help="Items at a time.")] = 256,
     target: Target = None, group: GroupName = None, layout: Layout = None,
 ) -> None:
     """Write the embedding of every item, in order; rows of items that cannot be decoded are NaN."""
@@ -209,7 +199,7 @@ def embed(
 def neighbours(
     run: RunPath, data: Data,
     item: Annotated[str, typer.Option(help="Row number, or a part of the item's name.")] = "0",
-    k: Annotated[int, typer.Option("-k", "--k", help="How many neighbours.")] = 10,
+    k: Annotated[int, typer.Option("-k", "--k", min=1, help="How many neighbours.")] = 10,
     output: Annotated[str | None, typer.Option("-o", "--output", help="PNG of the item and its neighbours [none].",
                                                show_default=False)] = None,
     layout: Layout = None, as_json: Json = False,
@@ -247,7 +237,7 @@ def export(
 @app.command()
 def demo(
     out: Annotated[str | None, typer.Option(help="Run folder [runs/demo-N].", show_default=False)] = None,
-    seed: Annotated[int, typer.Option(help="A whole number.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="A whole number.")] = 0,
 ) -> None:
     """Pretrain on moved handwritten digits that come with scikit-learn, and compare (under 4 minutes on two cores)."""
     from .api import demo as run_demo
@@ -276,7 +266,7 @@ def systems(
 @app.command()
 def prove(
     id: Annotated[str, typer.Argument(help="A system's id, such as S378.")],
-    seeds: Annotated[int | None, typer.Option(help="How many seeds [as registered].", show_default=False)] = None,
+    seeds: Annotated[int | None, typer.Option(min=1, help="How many seeds [as registered].", show_default=False)] = None,
     as_json: Json = False,
 ) -> None:
     """Run a system's proof: its arms, paired by seed, and whether each claim holds. Arms already run are taken from the cache."""

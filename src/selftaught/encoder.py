@@ -92,7 +92,8 @@ class Encoder:
         if field not in (None, "x"):
             raise OptionError(f"This encoder has one field, 'x', not '{field}'.")
         source = self.open(data)
-        device = next(self.backbone.parameters()).device
+        weight = next(self.backbone.parameters())
+        device = weight.device
         views = self.modality.views(Clean(), self.preprocessing)
         self.backbone.eval()
         found: np.ndarray | None = None
@@ -103,7 +104,8 @@ class Encoder:
                 continue
             batch = batch.to(device)
             view = views(batch, batch.draws(0, "embed"))[0]
-            features: Features = self.backbone(view.x, lengths=view.lengths)
+            x = view.x.to(weight.dtype) if view.x.is_floating_point() else view.x
+            features: Features = self.backbone(x, lengths=view.lengths)
             rows = features.tokens if tokens else features.pooled
             if rows is None:
                 raise OptionError(f"The backbone {self.backbone_name} has no tokens; leave out tokens=True.")

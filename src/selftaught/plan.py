@@ -25,6 +25,7 @@ from .contracts import (
     Source,
     Training,
     find,
+    fit_keywords,
     fit_type,
     hash_key,
     nearest,
@@ -143,6 +144,15 @@ class Plan:
         return Stream(loader, views, self["batch_size"], len(source), self["seed"], name, clean=clean)
 
 
+def _present(device: str) -> str:
+    """The device, which torch sees here and can count as it is written."""
+    kind, colon, number = device.partition(":")
+    counted = not colon or kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count()
+    if not counted or kind == "mps" and not torch.backends.mps.is_available():
+        raise OptionError(f"device={device}, but torch sees no such device here; use device=cpu or device=auto.")
+    return device
+
+
 ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks",
              "mask_tokens": "places for mask tokens"}
 
@@ -195,6 +205,8 @@ class Planner:
                     "" if len(self.facts.shape) < 2 else "what the data holds" if self.source.facts.shape[-1] <= self.facts.shape[-1]
                     else f"enough for content; the items are about {self.source.facts.shape[-1]}")
         self._backbone(modality, method)
+        if self.module is None and ":" not in self["backbone"]:
+            self.nested["backbone"] = fit_keywords("backbone", find("backbone", self["backbone"]), self.nested["backbone"])
         self._sizes(method)
         self._machine()
         self._length(method)
@@ -250,7 +262,7 @@ class Planner:
                 continue  # the user's optimiser takes the user's or the paper's rates
             self.nested[group][name] = value
             self.choices[f"{group}.{name}"] = Choice(value, "recipe", "fits a small network and a short run; the paper's is larger")
-        rate = self.nested["training"].pop("lr", method.defaults.lr)
+        rate = fit_type("lr", self.nested["training"].pop("lr", method.defaults.lr), 1.0)
         self.choices.pop("training.lr", None)
         self.choose("lr", rate, f"the recipe's, with {self._training(method).optimizer}", by="recipe")
 
@@ -258,7 +270,7 @@ class Planner:
         return training_with(method.defaults, self.nested["training"])
 
     def _machine(self) -> None:
-        device = resolve_device(self.choose("device", "auto", ""))
+        device = _present(resolve_device(self.choose("device", "auto", "")))
         self.choose("devices", 1, "")
         convolutional = len(self.facts.shape) == 3 and device != "mps"
         native = native_bfloat16(device)

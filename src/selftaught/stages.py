@@ -11,20 +11,36 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from torch import nn
 
 from . import __version__
 from .chains import Stage, chain
-from .contracts import FREE, Collapsed, OptionError, Source, fit_type, parse
+from .contracts import FREE, Collapsed, NonFinite, OptionError, Schedule, Source, fit_type, parse
 from .encoder import Encoder
+from .methods import Method
 from .modalities import Preprocessing
 from .plan import Plan, make_plan
 from .sources import Quarantine, open_source
-from .training import Outcome, Place, RunFolder, Settings, Verdict, fit, launch, recorded
+from .training import (
+    Interrupted,
+    Outcome,
+    Place,
+    RunFolder,
+    Settings,
+    Stream,
+    Verdict,
+    as_json,
+    fit,
+    launch,
+    recorded,
+    refuse_changes,
+)
 
 __all__ = ["Run", "Stage", "chain", "default_folder", "pretrain"]
+T = TypeVar("T")
 
 
 class Run:
@@ -50,7 +66,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """What the run cost and counted: steps, seconds, samples_per_second, data_wait, bad_items, duplicates, verdict."""
-        path = self.folder / "summary.json"
+        path = self.files.summary
         return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
     @property
@@ -85,15 +101,25 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
     """
     if method is not None:
         overrides["method"] = method
-    folder = RunFolder(out if out is not None else default_folder(data))
-    place = _several(overrides)
-    leads = place is None or place.leads
-    source = open_source(data, target=target, group=group, layout=layout, modality=modality)
-    if leads:
-        folder.open(resume=resume)
+    say = say or (lambda line: None)
+    folder, place = RunFolder(out if out is not None else default_folder(data)), _several(overrides)
+    leads, weights = place is None or place.leads, None if init is None else _Weights(init)
+
+    def job() -> _Job:
+        source = open_source(data, target=target, group=group, layout=layout, modality=modality)
+        if leads:
+            folder.open(resume=resume)
+            if folder.fresh:
+                return _begin(source, folder, overrides, weights, say)
+            asked = overrides if weights is None else {**overrides, "init": weights.name}
+            refuse_changes(folder.path, folder.decisions(), asked, source.fingerprint())
+        return _continue(source, folder, overrides, weights)
+
     try:
-        plan = _settle(source, folder, place, resume, overrides, init, say or (lambda line: None))
-        return _train(plan, source, folder, init, progress, say or (lambda line: None))
+        return _train(_leader_first(place, job), folder, progress, say)
+    except BaseException:
+        folder.discard()
+        raise
     finally:
         folder.close()
 
@@ -106,55 +132,77 @@ def _several(overrides: dict[str, Any]) -> Place | None:
     return launch(Settings(1, device=overrides.get("device", "auto"), devices=devices))
 
 
-def _settle(source: Source, folder: RunFolder, place: Place | None, resume: bool, overrides: dict[str, Any], init: Any,
-            say: Callable[[str], None]) -> Plan:
-    """The plan: made anew and written by the leading process, or read from run.yaml on resume and by the other processes."""
-    leads = place is None or place.leads
-    if leads and not (resume and folder.exists()):
-        if init is not None:
-            overrides = {**_weights(init).backbone_choice(), **overrides}
-        plan = make_plan(source, overrides)
-        for line in plan.lines():
-            say(line)
-        folder.write("preprocessing.json", json.dumps(plan.preprocessing.to_json()))
-        folder.write_decisions({"format": 1, "version": __version__, "data": str(getattr(source, "origin", source.modality)),
-                                "modality": source.modality, "items": len(source),
-                                "fingerprint": source.fingerprint(), "init": str(init) if init is not None else None,
-                                "decisions": plan.to_json()})
-        if place is not None:
-            place.fabric.barrier()
-        return plan
-    if not leads:
-        place.fabric.barrier()
-    written = folder.decisions()
-    _refuse_changes(written, source, overrides, folder)
-    kept = {k: v for k, v in overrides.items() if k in FREE or isinstance(v, (type, nn.Module))}
-    preprocessing = Preprocessing.from_json(json.loads((folder.path / "preprocessing.json").read_text(encoding="utf-8")))
-    return make_plan(source, {**recorded(written["decisions"]), **kept}, preprocessing=preprocessing)
-
-
-def _refuse_changes(written: dict[str, Any], source: Source, overrides: dict[str, Any], folder: RunFolder) -> None:
-    """A resumed run has the data and the keys it began with."""
-    if written["fingerprint"] != source.fingerprint():
-        raise OptionError(f"The data have changed since {folder.path} began (fingerprint {written['fingerprint']}, now "
-                          f"{source.fingerprint()}); start a new run with another --out, or restore the data.")
-    for key, value in overrides.items():
-        before = written["decisions"].get(key, {}).get("value")
-        if key not in FREE and not isinstance(value, (type, nn.Module)) and not _same(before, parse(value)):
-            raise OptionError(f"{folder.path} began with {key}={before}; resuming with {key}={value} would be another run. "
-                              f"Leave the key out, or start anew with another --out.")
-
-
-def _same(a: Any, b: Any) -> bool:
-    """Whether a value from run.yaml is the one given now (JSON has lists for tuples)."""
-    return list(a) == list(b) if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)) else a == b
+def _leader_first(place: Place | None, work: Callable[[], T]) -> T:
+    """work(), done by the leading process before the others. Where it fails in one, all leave; only that one says why."""
+    if place is None:
+        return work()
+    done = error = None
+    for turn in (True, False):
+        if place.leads == turn:
+            try:
+                done = work()
+            except BaseException as caught:
+                error = caught
+        failed = place.any(int(error is not None))
+        if error is not None:
+            raise error
+        if failed:
+            raise SystemExit(int(place.leads))
+    return done
 
 
 @dataclass(frozen=True)
-class _weights:
+class _Job:
+    """What is trained on what, and the name of the weights it started from."""
+
+    source: Source
+    plan: Plan
+    init: str | None
+    stream: Stream
+    learner: Method
+
+
+def _job(source: Source, plan: Plan, folder: RunFolder, init: _Weights | None) -> _Job:
+    stream = plan.stream(source, quarantine=Quarantine(folder.quarantine))
+    wanted = init is not None and folder.latest() is None  # else a checkpoint has the weights
+    return _Job(source, plan, None if init is None else init.name, stream, plan.build_method(init.copy_into if wanted else None))
+
+
+def _begin(source: Source, folder: RunFolder, overrides: dict[str, Any], init: _Weights | None, say: Callable[[str], None]) -> _Job:
+    """A new run: the plan is made, said and written, once all that it names could be built."""
+    if folder.latest() is not None:
+        raise OptionError(f"{folder.path} holds checkpoints of a run whose run.yaml is gone; choose another folder with --out.")
+    plan = make_plan(source, overrides if init is None else {**init.backbone_choice(), **overrides})
+    for line in plan.lines():
+        say(line)
+    job = _job(source, plan, folder, init)
+    asked = overrides if init is None else {**overrides, "init": init.name}
+    folder.write("preprocessing.json", json.dumps(plan.preprocessing.to_json()))
+    folder.write_decisions({"format": 1, "version": __version__, "data": str(getattr(source, "origin", source.modality)),
+                            "modality": source.modality, "items": len(source), "fingerprint": source.fingerprint(),
+                            "init": job.init, "asked": {k: as_json(parse(v)) for k, v in asked.items()}, "decisions": plan.to_json()})
+    return job
+
+
+def _continue(source: Source, folder: RunFolder, overrides: dict[str, Any], init: _Weights | None) -> _Job:
+    """The run of run.yaml: on resume, and in processes that do not lead. Of the overrides only what may change, or JSON cannot hold."""
+    written = folder.decisions()
+    if init is None and written["init"] is not None:
+        init = _Weights(written["init"])
+    kept = {k: v for k, v in overrides.items() if k in FREE or isinstance(v, (type, nn.Module, Schedule))}
+    plan = make_plan(source, {**recorded(written["decisions"]), **kept}, preprocessing=Preprocessing.from_json(folder.preprocessing()))
+    return _job(source, plan, folder, init)
+
+
+@dataclass(frozen=True)
+class _Weights:
     """Where weights to start from lie: a run or an encoder folder."""
 
     origin: Any
+
+    @property
+    def name(self) -> str:
+        return str(self.origin.folder if isinstance(self.origin, Run) else self.origin)
 
     def encoder(self) -> Encoder:
         return self.origin.encoder if isinstance(self.origin, Run) else \
@@ -169,48 +217,57 @@ class _weights:
     def copy_into(self, backbone: nn.Module) -> None:
         if not (isinstance(self.origin, str) and self.origin.startswith(("timm:", "hf:"))):
             try:
-                backbone.load_state_dict(self.encoder().backbone.state_dict())
+                with torch.random.fork_rng(devices=[]):  # reading them draws nothing: what the method adds follows from the seed alone
+                    backbone.load_state_dict(self.encoder().backbone.state_dict())
             except RuntimeError as error:
                 raise OptionError(f"The weights of {self.origin} do not fit this backbone and data: "
                                   f"{str(error).splitlines()[-1].strip()}") from None
 
 
-def _train(plan: Plan, source: Source, folder: RunFolder, init: Any, progress: bool, say: Callable[[str], None]) -> Run:
-    began = time.perf_counter()
-    quarantine = Quarantine(folder.quarantine)
-    stream = plan.stream(source, quarantine=quarantine)
-    learner = plan.build_method(None if init is None else _weights(init).copy_into)
-    settings = plan.settings(progress=progress)
-    place = launch(settings)
+def _train(job: _Job, folder: RunFolder, progress: bool, say: Callable[[str], None]) -> Run:
+    began, plan, settings = time.perf_counter(), job.plan, job.plan.settings(progress=progress)
+    place, before = launch(settings), folder.latest()
+
+    def same() -> bool:
+        """Whether no step was taken since an earlier process wrote its summary."""
+        return before is not None and folder.latest() == before and folder.summary.is_file()
+
     try:
-        outcome = fit(learner, stream, plan.training(), settings, folder=folder, place=place)
-    except Collapsed as verdict:
-        if place.leads:
-            _summarise(folder, None, stream, time.perf_counter() - began, collapsed=str(verdict))
+        outcome = fit(job.learner, job.stream, plan.training(), settings, folder=folder, place=place)
+    except (Collapsed, Interrupted, NonFinite, OptionError) as error:
+        if not place.leads:
+            raise SystemExit(0) from None  # it is the same in all processes, and the leading one says it
+        if isinstance(error, Collapsed) and not same():
+            _summarise(folder, None, job.stream, time.perf_counter() - began, collapsed=str(error))
         raise
-    if place.leads:
-        lineage = {"method": plan.method.name or plan.method.__name__, "data": source.fingerprint(), "items": len(source),
-                   "version": __version__, "steps": plan["steps"], "seed": plan["seed"], "init": None if init is None else str(init)}
-        custom = plan.module is not None
-        encoder = Encoder(learner.kept(), plan.preprocessing, backbone_name="custom" if custom else plan["backbone"],
-                          backbone_options={} if custom else plan.nested["backbone"], lineage=lineage)
-        hashes = stream.reader.hashes
-        encoder.items = encoder.contents(source) if hashes is None and source.resident else hashes
-        encoder.save(folder.encoder)
-        _summarise(folder, outcome, stream, time.perf_counter() - began)
+    if place.leads and not (same() and (folder.encoder / "encoder.json").is_file()):
+        _encoder(job).save(folder.encoder)
+        _summarise(folder, outcome, job.stream, time.perf_counter() - began + outcome.earlier)
         say(f"encoder saved in {folder.encoder}")
     place.fabric.barrier()
     return Run(folder.path, outcome=outcome, module=plan.module, leads=place.leads)
 
 
-def _summarise(folder: RunFolder, outcome: Outcome | None, stream: Any, seconds: float, *, collapsed: str = "") -> None:
-    loader = stream.reader
-    found = {"seconds": round(seconds, 2), "bad_items": loader.bad, "duplicates": loader.duplicates, "collapsed": bool(collapsed),
+def _encoder(job: _Job) -> Encoder:
+    """What is kept, with where it comes from."""
+    plan, source, custom = job.plan, job.source, job.plan.module is not None
+    lineage = {"method": plan["method"], "data": source.fingerprint(), "items": len(source), "version": __version__,
+               "steps": plan["steps"], "seed": plan["seed"], "init": job.init}
+    encoder = Encoder(job.learner.kept(), plan.preprocessing, backbone_name="custom" if custom else plan["backbone"],
+                      backbone_options={} if custom else plan.nested["backbone"], lineage=lineage)
+    hashes = job.stream.reader.hashes
+    encoder.items = encoder.contents(source) if hashes is None and source.resident else hashes
+    return encoder
+
+
+def _summarise(folder: RunFolder, outcome: Outcome | None, stream: Stream, seconds: float, *, collapsed: str = "") -> None:
+    bad = Quarantine(folder.quarantine).indices(stream.name)  # of all processes
+    found = {"seconds": round(seconds, 2), "bad_items": len(bad), "duplicates": stream.reader.duplicates, "collapsed": bool(collapsed),
              "verdict": collapsed or None}
     if outcome is not None:
         found |= {k: v for k, v in dataclasses.asdict(outcome).items() if k in ("steps", "samples")}
         found |= {"training_seconds": round(outcome.seconds, 2), "samples_per_second": round(outcome.samples_per_second, 1),
                   "data_wait": round(outcome.wait / max(outcome.seconds, 1e-9), 4),
-                  "final_loss": outcome.losses[-1] if outcome.losses else None}
+                  "final_loss": next((line["loss"] for line in folder.metrics()[-1:]), None)}
         found["verdict"] = str(outcome.verdict) if outcome.verdict else None
     folder.write("summary.json", json.dumps(found, indent=1))

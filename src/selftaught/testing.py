@@ -161,7 +161,8 @@ def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | No
 
     learns: True (on the first modality that applies), 'every', or False; `steps` and `options` (dotted keys of a plan) are what it
     gets for that. two_processes: train on two gloo processes as well.
-    Returns all checks; raises AssertionError with a line for each that does not hold.
+    Returns all checks; raises AssertionError with a line for each that does not hold, and where `learns` was asked of a method that
+    applies nowhere.
     """
     cls = find("method", method) if isinstance(method, str) else method
     found: list[Check] = []
@@ -177,6 +178,8 @@ def check_method(method: type[Method] | str, *, modalities: tuple[str, ...] | No
         if learns == "every" or (learns and not learned):
             learned = True
             found.append(Check(cls.name, modality, *learning(cls, modality, steps=steps, **(options or {}))))
+    if learns and not learned:
+        found.append(Check(cls.name, "every modality asked", "learns", False, "it applies to none"))
     failed = [f"{c.method} on {c.modality}: {c.name}: {c.seen}" for c in found if c.holds is False]
     if failed:
         raise AssertionError("\n".join(failed))

@@ -39,7 +39,7 @@ LEAST: dict[str, float] = {
     "log_every": 1, "checkpoint_every": 1, "health_every": 1, "training.accumulate": 1, "training.clip": 0, "training.warmup": 0,
 }
 """The least value of a number."""
-NONE = ("method", "backbone", "resolution", "track")
+NONE = ("resolution", "track")
 """Keys that may be none."""
 FREE = ("device", "devices", "num_workers", "track", "log_every", "checkpoint_every", "max_bad")
 """Keys that may change when a run is resumed: they do not change what is learned."""

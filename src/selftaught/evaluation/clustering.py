@@ -21,12 +21,14 @@ def clustering(x: Any, y: Any = None, *, k: int | None = None, normalise: bool =
     """k-means of `x [N, D]` (rows of unit length unless `normalise` is off), the best of `restarts` by its own objective.
 
     With classes y [N]: the share of rows right under the best one-to-one matching of clusters and classes (metric
-    'cluster_accuracy'; its interval resamples rows, whole groups where `groups [N]` are given, with clusters and matching held),
-    and NMI, ARI in detail; rows labelled −1 are clustered but not scored; k is the number of classes unless given. Without y: the silhouette by cosine on at most
-    2,000 rows, and k must be given. Raises DataError for bad arrays, a k not in 2 … N − 1, and a single class.
+    'cluster_accuracy'; its interval resamples rows with clusters and matching held), and NMI, ARI in detail; rows labelled −1
+    are clustered but not scored; k is the number of classes unless given. Without y: the silhouette by cosine on at most
+    2,000 rows, and k must be given. groups [N]: the interval resamples whole groups. Raises DataError for bad arrays, a k not in
+    2 … N − 1, and a single class.
     """
     start = time.perf_counter()
     x, y = as_features(x, "x"), None if y is None else to_numpy(y)
+    groups = None if groups is None else to_numpy(groups)
     check_pair(x, y, "x", least=3)
     keep = None if y is None else labelled_rows(y)
     if k is None:
@@ -38,9 +40,9 @@ def clustering(x: Any, y: Any = None, *, k: int | None = None, normalise: bool =
     assigned, inertia = _kmeans(F.normalize(x.float(), dim=1) if normalise else x.float(), k, seed, restarts)
     detail = {"k": k, "normalise": normalise, "inertia": inertia, "seed": seed}
     if y is None:
-        return _silhouette(x, assigned, detail, seed, start)
+        return _silhouette(x, assigned, groups, detail, seed, start)
     matched = cluster_scores(assigned[keep], y[keep])
-    interval = bootstrap(matched.pop("correct"), groups=None if groups is None else to_numpy(groups)[keep])
+    interval = bootstrap(matched.pop("correct"), groups=None if groups is None else groups[keep])
     seconds = time.perf_counter() - start
     return Score.of("clustering", interval, metric="cluster_accuracy", detail=detail | matched, seconds=seconds)
 
@@ -77,11 +79,12 @@ def _kmeans(x: Any, k: int, seed: int, restarts: int) -> tuple[np.ndarray, float
     return model.fit_predict(rows), float(model.inertia_)
 
 
-def _silhouette(x: Any, assigned: np.ndarray, detail: dict[str, Any], seed: int, start: float) -> Score:
+def _silhouette(x: Any, assigned: np.ndarray, groups: np.ndarray | None, detail: dict[str, Any], seed: int, start: float) -> Score:
     from sklearn.metrics import silhouette_samples
 
     rows = np.sort(np.random.default_rng(seed).permutation(len(x))[:2000])
     if len(np.unique(assigned[rows])) < 2:
         raise DataError("All rows fell into one cluster, so no silhouette can be measured: the embeddings are collapsed.")
     values = silhouette_samples(x[rows].float().cpu().numpy(), assigned[rows], metric="cosine")
-    return Score.of("clustering", bootstrap(values), metric="silhouette", detail=detail, seconds=time.perf_counter() - start)
+    interval = bootstrap(values, groups=None if groups is None else groups[rows])
+    return Score.of("clustering", interval, metric="silhouette", detail=detail, seconds=time.perf_counter() - start)

@@ -36,7 +36,7 @@ from ..views.logmel import HOP, LogMel
 from ..views.options import with_options
 from ..views.series import inside
 from .base import Modality, Preprocessing, ViewMaker, innermost
-from .series import SeriesModality
+from .series import SeriesModality, lengths_of, varies
 
 CLEAN = AudioSpec()
 WEAK = AudioSpec(crop_p=1.0, crop=(0.8, 1.0), gain_p=0.5)
@@ -86,7 +86,9 @@ class AudioModality(Modality):
         facts = source.facts.with_(shape=shape, lengths=lengths, notes=(*source.facts.notes, *notes))
         reasons = [f"rate {rate:,} Hz: {'asked for' if chosen['rate'] else 'that of most files' if rate < 16_000 else 'enough for speech'}",
                    f"window of {resolution * hop / rate:.2f} s: clips last {seconds.min():.2f} to {seconds.max():.2f} s"]
-        return Preprocessing(self.name, facts, {**chosen, "rate": rate, "canvas": int(canvas), **statistics, "reasons": reasons})
+        varied = math.ceil(seconds.min() * rate) < canvas
+        return Preprocessing(self.name, facts, {**chosen, "rate": rate, "canvas": int(canvas), "varied": varied, **statistics,
+                                                "reasons": reasons})
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
         """Has the source resample to the rate of training and keep as many samples."""
@@ -94,12 +96,12 @@ class AudioModality(Modality):
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """x: float32 [B, canvas], 0 past the end; size: int64 [B, 2]; hash; lengths int64 [B] in samples unless all fill the canvas."""
+        """x: float32 [B, canvas], 0 past the end; size: int64 [B, 2]; hash; lengths int64 [B] in samples unless all of the data fills the
+        canvas (see `lengths_of`)."""
         if isinstance(items, list):
             items = {k: np.stack([item[k] for item in items]) for k in items[0]}
         fields = {k: torch.from_numpy(np.ascontiguousarray(v.view(np.int64) if v.dtype == np.uint64 else v)) for k, v in items.items()}
-        lengths = fields["size"][:, 0].contiguous()
-        return fields, None if bool((lengths == fields["x"].shape[1]).all()) else lengths
+        return fields, lengths_of(items["size"][:, 0].copy(), fields["x"].shape[1], preprocessing)
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
         """Clean: the clip (its middle window). Single: weak (crop of at least .8, gain) or strong. Pair: strong twice.
@@ -114,7 +116,7 @@ class AudioModality(Modality):
         statistics, window = preprocessing.statistics, preprocessing.facts.shape[-1]
         if statistics["form"] == "waveform":
             return Waveforms(need, preprocessing, options)
-        made = LogMel(statistics["rate"], statistics["mels"]), statistics["mean"], statistics["std"], window
+        made = LogMel(statistics["rate"], statistics["mels"]), statistics["mean"], statistics["std"], window, varies(preprocessing)
         change = lambda spec: with_options(spec, options, what="audio view")  # noqa: E731
         if isinstance(need, Patches):
             whole = AudioSide(change(STRONG), window, "global") if need.whole else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from ..contracts import (
-    BadItem,
     Batch,
     Clean,
     DataError,
@@ -31,9 +29,9 @@ from ..views.image import ImageSpec, ImageViews
 from ..views.image_transforms import KnownImages, PatchViews, TransformedImages, patch_size
 from ..views.options import with_options
 from .base import Modality, Preprocessing, ViewMaker
+from .image_statistics import measure, within_reach
 
 SMALL = 64  # pixels a side: up to here the settings of CIFAR's literature, above ImageNet's
-_SLICE = 256  # items read at a time while the statistics are taken
 
 
 class ImageModality(Modality):
@@ -58,6 +56,7 @@ class ImageModality(Modality):
         statistics, channels, bits = measure(source, sample)
         palette = {1: "single", 3: "photo"}.get(channels, "multi")
         reasons = [f"resolution {resolution}: the images' sides reach {side} pixels",
+                   *_levels(statistics, bits),
                    "flip .5: colour photographs look as natural in a mirror" if palette == "photo" else
                    "flip 0: a mirrored character or scan may mean something else (flip=0.5 where it does not)"]
         statistics |= {"canvas": canvas, "grey": channels == 1, "palette": palette, "flip": 0.5 if palette == "photo" else 0.0,
@@ -70,14 +69,14 @@ class ImageModality(Modality):
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """x: uint8 [B, C, S, S], or int32 where stored as uint16 (torch can hardly index uint16), or float32 with NaN as black;
-        size: int64 [B, 2]; further fields as they are, where torch knows their type."""
+        """x: uint8 [B, C, S, S], or int32 where stored as uint16 (torch can hardly index uint16), or float32, NaN as black and broken
+        pixels cut (see `within_reach`); size: int64 [B, 2]; further fields as they are, where torch knows their type."""
         if isinstance(items, list):
             items = {k: np.stack([item[k] for item in items]) for k in items[0]}
         fields = {k: _tensor(v) for k, v in items.items()}
         if fields["x"].is_floating_point():
             low, high = preprocessing.statistics["low"], preprocessing.statistics["high"]
-            fields["x"] = torch.nan_to_num(fields["x"], nan=low, posinf=high, neginf=low)
+            fields["x"] = torch.from_numpy(within_reach(fields["x"].numpy(), low, high))
         if "size" not in fields:
             fields["size"] = torch.tensor(fields["x"].shape[-2:]).expand(len(fields["x"]), 2).contiguous()
         return fields, None
@@ -119,54 +118,21 @@ def default_resolution(side: int) -> int:
     return max(-(-side // 4) * 4, 8) if side <= SMALL else min(side // 16 * 16, 224)
 
 
+def _levels(statistics: dict[str, Any], bits: int) -> list[str]:
+    """What was taken for black and white, where eight bits do not say it."""
+    if bits == 8:
+        return []
+    if statistics["clamp"]:
+        return [f"white {statistics['high']:,.0f}: the brightest pixel looked at needs no more bits"]
+    return [f"black {statistics['low']:.4g} and white {statistics['high']:.4g}: nearly all pixels looked at lie between them"]
+
+
 def _tensor(array: np.ndarray) -> Tensor:
     array = np.ascontiguousarray(array)
     if array.dtype == np.uint64:  # hashes: the same bits
         return torch.from_numpy(array.view(np.int64))
     wider = {np.dtype(np.uint16): np.int32, np.dtype(np.float64): np.float32}.get(array.dtype)
     return torch.from_numpy(array if wider is None else array.astype(wider))
-
-
-def _slices(source: Source, sample: int) -> Iterator[np.ndarray]:
-    """Evenly spaced canvases [n, C, S, S], a few at a time; bad items are passed over."""
-    chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(np.int64))
-    for start in range(0, len(chosen), _SLICE):
-        indices = chosen[start : start + _SLICE]
-        if source.resident:
-            yield source.take(indices)["x"]
-            continue
-        found = []
-        for index in indices:
-            try:
-                found.append(source.read(int(index))["x"])
-            except BadItem:
-                continue  # the loader will quarantine it with its reason
-        if found:
-            yield np.stack(found)
-
-
-def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
-    """(mean, std, low, high, clamp), channels and bit depth, from at most `sample` items. DataError if none is readable."""
-    count, total, square, low, high, kind = 0, 0.0, 0.0, np.inf, -np.inf, np.dtype(np.uint8)
-    for x in _slices(source, sample):
-        kind, values = x.dtype, x.astype(np.float64)
-        values = np.where(np.isfinite(values), values, np.nan)
-        low, high = min(low, float(np.nanmin(values))), max(high, float(np.nanmax(values)))
-        values = np.nan_to_num(values)
-        count += values[:, 0].size
-        total, square = total + values.sum((0, 2, 3)), square + (values**2).sum((0, 2, 3))
-    if not count:
-        raise DataError("Images: none of the items looked at could be read; see the quarantine for the reasons, one a file.")
-    if kind.kind == "u":
-        low, high = 0.0, float(np.iinfo(kind).max)
-    elif 0 <= low and high <= 1:
-        low, high = 0.0, 1.0
-    span = high - low if high > low else 1.0
-    mean = total / count
-    std = np.sqrt(np.maximum(square / count - mean**2, 0.0)) / span
-    statistics = {"mean": ((mean - low) / span).tolist(), "std": np.maximum(std, 1 / 255).tolist(), "low": low,
-                  "high": low + span, "clamp": kind.kind == "u"}
-    return statistics, len(mean), kind.itemsize * 8
 
 
 def view_specs(need: Need, preprocessing: Preprocessing) -> list[ImageSpec]:

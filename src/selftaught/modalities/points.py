@@ -31,7 +31,7 @@ from ..views.points import KnownPoints, PointSide, PointSpec, PointViews, Transf
 from .base import Modality, Preprocessing, ViewMaker, innermost
 
 CLEAN = PointSpec()
-WEAK = PointSpec(scale_p=1.0, move_p=1.0)  # Point-MAE's
+WEAK = PointSpec(scale_p=1.0, move_p=1.0)  # after Point-MAE, whose code scales by 2/3 to 3/2 and shifts by .2: gentler here
 STRONG = PointSpec(turn_p=1.0, scale_p=1.0, move_p=1.0, jitter_p=1.0, crop_p=0.5, drop_p=0.8)
 MOST = 1024  # points that the network sees unless asked for more: what the field's sets have
 CELLS = 6  # of the occupancy along each axis: the input itself, as a baseline
@@ -70,13 +70,13 @@ class PointsModality(Modality):
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """x: float32 [B, C, P], 0 past the end; size: int64 [B, 2]; hash; lengths int64 [B] unless all have P points."""
+        """x: float32 [B, C, P], 0 past the end; size: int64 [B, 2]; hash; lengths int64 [B] unless all clouds of the data have P points."""
         if isinstance(items, list):
             items = {k: np.stack([item[k] for item in items]) for k in items[0]}
         fields = {k: torch.from_numpy(np.ascontiguousarray(v.view(np.int64) if v.dtype == np.uint64 else v)) for k, v in items.items()}
         lengths = fields["size"][:, 0].contiguous()
-        varied = preprocessing.facts.lengths is not None or bool((lengths < fields["x"].shape[2]).any())
-        return fields, lengths if varied else None
+        varied = preprocessing.facts.lengths is not None
+        return fields, lengths if varied or bool((lengths < fields["x"].shape[2]).any()) else None
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
         """Clean: the cloud. Single: weak (scale, shift) or strong (also turn about the axis that points up, jitter, crop, dropped points).
@@ -90,7 +90,8 @@ class PointsModality(Modality):
         columns = statistics["columns"]
         normals = columns.index("nx") if all(name in columns for name in NORMALS) else None
         weak, strong = (with_options(spec, options, what="points view") for spec in (WEAK, STRONG))
-        views = PointViews(_sides(need, weak, strong, points), statistics["mean"], statistics["std"], normals)
+        views = PointViews(_sides(need, weak, strong, points), statistics["mean"], statistics["std"], normals,
+                           varied=preprocessing.facts.lengths is not None)
         if isinstance(need, Transformed):
             return TransformedPoints(views, need)
         return KnownPoints(views) if isinstance(need, Pair) and need.known else views

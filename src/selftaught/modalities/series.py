@@ -76,32 +76,39 @@ class SeriesModality(Modality):
             raise OptionError(f"resolution={resolution} is too short: of series it is the window's steps, at least 4.")
         steps = longest if resolution is None else min(resolution, longest)
         shortest = min(facts.lengths[0], steps) if facts.lengths else steps
-        mean, std = _channel_statistics(sampled(source, sample), channels)
+        mean, std, fine = _channel_statistics(sampled(source, sample), channels)
+        offset = {}
+        if fine:  # too far from zero for the float32 of the views: series are centred before they go there
+            offset, mean = {"offset": mean.tolist()}, np.zeros_like(mean)
+        canvas = int(min(longest, CANVAS * steps))
+        varied = facts.lengths is not None and facts.lengths[0] < canvas
         return Preprocessing(
             self.name,
             facts.with_(shape=(channels, steps), lengths=(shortest, steps) if shortest < steps else None),
-            {"mean": mean.tolist(), "std": std.tolist(), "canvas": int(min(longest, CANVAS * steps))},
+            {"mean": mean.tolist(), "std": std.tolist(), "canvas": canvas, "varied": varied, **offset},
         )
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """x float32 [B, C, canvas] with NaN = missing and 0 past the end; lengths int64 [B] unless every item fills the canvas.
-        Items longer than the canvas lose both ends."""
+        """x float32 [B, C, canvas] with NaN = missing and 0 past the end; lengths int64 [B] unless all of the data fills the canvas
+        (see `lengths_of`). Items longer than the canvas lose both ends."""
         canvas, channels = preprocessing.statistics["canvas"], preprocessing.facts.shape[0]
         series = items["x"] if isinstance(items, dict) else [item["x"] for item in items]
         for item in [series] if isinstance(series, np.ndarray) and series.dtype != object else series:
             if item.shape[-2] != channels:
                 raise DataError(f"These series have {item.shape[-2]} channels where the encoder was made for {channels}: "
                                 "give the same channels in the same order, or another layout.")
+        series = _centred(series, preprocessing.statistics.get("offset"))
         if isinstance(series, np.ndarray) and series.dtype != object and series.shape[2] == canvas:
-            return {"x": torch.from_numpy(np.ascontiguousarray(series, np.float32))}, None
+            x = np.ascontiguousarray(series, np.float32)
+            return {"x": torch.from_numpy(x)}, lengths_of(np.full(len(x), canvas), canvas, preprocessing)
         x = np.zeros((len(series), channels, canvas), np.float32)
         lengths = np.empty(len(series), np.int64)
         for row, item in enumerate(series):
             cut = max(item.shape[1] - canvas, 0) // 2
             lengths[row] = min(item.shape[1], canvas)
             x[row, :, : lengths[row]] = item[:, cut : cut + canvas]
-        return {"x": torch.from_numpy(x)}, None if (lengths == canvas).all() else torch.from_numpy(lengths)
+        return {"x": torch.from_numpy(x)}, lengths_of(lengths, canvas, preprocessing)
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
         """Clean: the item (its middle window). Single: weak (scaling, jitter) or strong. Pair: strong twice.
@@ -150,7 +157,7 @@ class SeriesModality(Modality):
         from PIL import Image, ImageDraw
 
         mean, std = (np.asarray(preprocessing.statistics[k])[:, None] for k in ("mean", "std"))
-        x = (np.asarray(item["x"], np.float64) - mean) / std
+        x = (np.asarray(_centred(item["x"], preprocessing.statistics.get("offset")), np.float64) - mean) / std
         x[~np.isfinite(x)] = np.nan
         x = x[:, :: max(x.shape[1] // (8 * side), 1)]
         reach = max(1.0, float(np.nanmax(np.abs(x))) if np.isfinite(x).any() else 1.0) * 1.05
@@ -168,10 +175,32 @@ class SeriesModality(Modality):
         return np.asarray(image.resize((side, side), Image.Resampling.LANCZOS))
 
 
-def _channel_statistics(items: Iterator[dict[str, np.ndarray]], channels: int) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation a channel of all finite values, merged by item (Chan et al., 1979); std 1 where constant."""
-    count, mean, squares = np.zeros(channels), np.zeros(channels), np.zeros(channels)
+def lengths_of(lengths: np.ndarray, canvas: int, preprocessing: Preprocessing) -> Tensor | None:
+    """The lengths of a batch, int64 [B], or None where it fills the canvas, as all of the training data did. Views of items that vary
+    follow a law of their own, so the data set decides, not the batch: else an item's views would change with its neighbours."""
+    return torch.from_numpy(lengths) if varies(preprocessing) or (lengths < canvas).any() else None
+
+
+def varies(preprocessing: Preprocessing) -> bool:
+    """Whether some items of the training data do not fill the canvas."""
+    return preprocessing.statistics.get("varied", preprocessing.facts.lengths is not None)  # older encoders do not say
+
+
+def _centred(series: np.ndarray | list[np.ndarray], offset: list[float] | None) -> np.ndarray | list[np.ndarray]:
+    """Series [..., C, T], or many that differ in length, less an offset a channel where there is one."""
+    if offset is None:
+        return series
+    if isinstance(series, list) or series.dtype == object:
+        return [item - np.array(offset)[:, None] for item in series]
+    return series - np.array(offset)[:, None]
+
+
+def _channel_statistics(items: Iterator[dict[str, np.ndarray]], channels: int) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Mean and standard deviation a channel of all finite values, merged by item (Chan et al., 1979); std 1 where constant. And whether
+    the items are float64, as a source gives them where float32 would round content away."""
+    count, mean, squares, fine = np.zeros(channels), np.zeros(channels), np.zeros(channels), False
     for item in items:
+        fine = np.asarray(item["x"]).dtype == np.float64
         x = np.asarray(item["x"], np.float64)
         there = np.isfinite(x)
         n = there.sum(1)
@@ -183,7 +212,7 @@ def _channel_statistics(items: Iterator[dict[str, np.ndarray]], channels: int) -
     if not count.any():
         raise DataError("No value of the sampled series is a finite number: check the file, its layout and its missing values.")
     std = np.sqrt(squares / np.maximum(count, 1))
-    return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
+    return mean, np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0), fine
 
 
 register("series", kind="modality")(SeriesModality())

@@ -38,7 +38,8 @@ class TableModality(Modality):
         if not facts.columns:
             raise DataError("This table has no usable column: constant, id-like and all-missing ones are left out; add others.")
         numeric = _numeric(facts)
-        rows = np.stack([_row(item) for item in sampled(source, max(sample, MARGINAL_ROWS))]).astype(np.float64)
+        items = list(sampled(source, max(sample, MARGINAL_ROWS)))
+        rows = np.stack([_row(item, dtype=np.float64) for item in items])
         rows[:, :numeric][~np.isfinite(rows[:, :numeric])] = np.nan
         there = ~np.isnan(rows[:, :numeric])
         count = np.maximum(there.sum(0), 1)
@@ -47,13 +48,19 @@ class TableModality(Modality):
         std = np.where(std > 1e-12 * np.maximum(np.abs(mean), 1e-300), std, 1.0)
         kept = min(len(rows), MARGINAL_ROWS, max(MARGINAL_CELLS // len(facts.columns), 64))
         reference = rows[np.linspace(0, len(rows) - 1, kept).round().astype(np.int64)]
-        statistics = {"mean": mean.tolist(), "std": std.tolist(), "marginal": _nested(reference)}
+        offset = {}
+        if items[0]["numeric"].dtype == np.float64:  # too far from zero for the float32 of the views: rows are centred before they go there
+            offset = {"offset": mean.tolist()}
+            reference[:, :numeric] -= mean
+            mean = np.zeros_like(mean)
+        statistics = {"mean": mean.tolist(), "std": std.tolist(), "marginal": _nested(reference), **offset}
         return Preprocessing(self.name, facts.with_(shape=(len(facts.columns),)), statistics)
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
-        """x float32 [B, F]: numbers as they are, NaN = missing, then codes as floats; the views standardise on the device."""
-        x = _row(items) if isinstance(items, dict) else np.stack([_row(item) for item in items])
+        """x float32 [B, F]: numbers as they are or centred, NaN = missing, then codes as floats; the views standardise on the device."""
+        offset = preprocessing.statistics.get("offset", 0)
+        x = _row(items, offset) if isinstance(items, dict) else np.stack([_row(item, offset) for item in items])
         if x.shape[1] != preprocessing.facts.shape[0]:
             raise DataError(f"These rows have {x.shape[1]} columns where the encoder was made for "
                             f"{preprocessing.facts.shape[0]}: give a table with the same columns.")
@@ -109,7 +116,7 @@ class TableModality(Modality):
 
         numeric = _numeric(preprocessing.facts)
         mean, std = (np.asarray(preprocessing.statistics[k]) for k in ("mean", "std"))
-        row = _row(item).astype(np.float64)
+        row = _row(item, preprocessing.statistics.get("offset", 0)).astype(np.float64)
         z = (row[:numeric] - mean) / std
         codes = row[numeric:].astype(np.int64)
         fine = 3 * side
@@ -137,10 +144,10 @@ def _numeric(facts: Facts) -> int:
     return sum(column.kind != "categorical" for column in facts.columns)
 
 
-def _row(item: dict[str, np.ndarray]) -> np.ndarray:
-    """float32 [..., F]: the numeric columns, then the codes as floats."""
-    parts = [np.asarray(item[k], np.float32) for k in ("numeric", "codes") if k in item]
-    return np.concatenate(parts, -1)
+def _row(item: dict[str, np.ndarray], offset: float | list[float] = 0, dtype: type = np.float32) -> np.ndarray:
+    """[..., F]: the numeric columns less `offset`, then the codes as numbers."""
+    numeric = item["numeric"] if offset == 0 else item["numeric"] - np.asarray(offset, np.float64)
+    return np.concatenate([np.asarray(part, dtype) for part in (numeric, item.get("codes")) if part is not None], -1)
 
 
 def _nested(rows: np.ndarray) -> list[list[float | None]]:

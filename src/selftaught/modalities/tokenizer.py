@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any
@@ -15,7 +16,11 @@ PADDING, HIDDEN, SEPARATOR, SPECIALS = 0, 1, 2, 3
 """Ids that no text contains: behind its end, in place of a hidden word, between two texts that are packed; and their number."""
 _BYTES_A_TOKEN = 200  # of sample for each id: what is rarer would hardly be learned
 _FEWEST, _MOST = 512, 8192
-_WORD = "Ġ"  # a blank, as byte-level tokenizers write it: it begins a word
+_BEGINS = re.compile(rb"^[ \n\r\t]|\xe0[\xb8-\xbf]|\xe1[\x80-\x82\x9e\x9f]|[\xe3-\xe9]|\xf0[\xa0-\xbf]")
+"""In the bytes of an id that begins a word: a blank, or anywhere the first bytes of a character of a script that puts no blanks between
+words (Thai, Lao, Tibetan; Burmese, Khmer; kana and ideographs, twice), of which every id counts as one."""
+_SHOWN = [*range(33, 127), *range(161, 173), *range(174, 256)]  # bytes that a byte-level token writes as themselves
+_BYTES = {byte: byte for byte in _SHOWN} | {256 + n: byte for n, byte in enumerate(b for b in range(256) if b not in _SHOWN)}
 
 
 def vocabulary_size(sampled: int) -> int:
@@ -44,7 +49,7 @@ class Tokens:
         self.size = self._tokenizer.get_vocab_size() + SPECIALS
         self.begins = np.zeros(self.size, dtype=bool)
         self.begins[SEPARATOR] = True
-        self.begins[[i + SPECIALS for token, i in self._tokenizer.get_vocab().items() if token.startswith(_WORD)]] = True
+        self.begins[[i + SPECIALS for token, i in self._tokenizer.get_vocab().items() if _begins_word(token)]] = True
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int64 [n] ids of each text."""
@@ -53,6 +58,10 @@ class Tokens:
     def decode(self, ids: Sequence[int]) -> str:
         """The text of some ids, special ones left out."""
         return self._tokenizer.decode([int(i) - SPECIALS for i in ids if i >= SPECIALS]).strip()
+
+
+def _begins_word(token: str) -> bool:
+    return _BEGINS.search(bytes(_BYTES[ord(symbol)] for symbol in token)) is not None
 
 
 @lru_cache(maxsize=8)

@@ -54,11 +54,15 @@ class VideoModality(GridModality):
         statistics = {"mean": mean, "std": std, "low": 0.0, "high": 255.0, "clamp": True, "canvas": canvas, "frames": shown,
                       "stride": stride, "window": frames, "palette": palette, "flip": 0.5 if palette == "photo" else 0.0,
                       "reasons": reasons}
+        if (white := getattr(innermost(source), "white", None)) is not None:  # of 16-bit frames
+            statistics["white"] = white
         return Preprocessing(self.name, source.facts.with_(shape=(len(mean), frames, resolution, resolution)), statistics)
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
-        """Has the source give as many frames, at the stride and on the canvas of training."""
+        """Has the source give as many frames, at the stride and on the canvas of training, 16-bit ones as bright."""
         source.set_canvas(tuple(preprocessing.statistics[name] for name in ("frames", "stride", "canvas")))
+        if "white" in preprocessing.statistics and hasattr(base := innermost(source), "set_white"):
+            base.set_white(preprocessing.statistics["white"])
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
         if not isinstance(need, Measured):

@@ -43,6 +43,7 @@ class Row:
     scores: dict[str, list[Score]] = field(default_factory=dict)
     seconds: float = 0.0
     note: str = ""
+    refused: OptionError | None = None  # what the note tells, where it was a setting that did not fit
 
     def interval(self, protocol: str) -> Interval:
         """Mean over seeds with Student's interval; of a single seed the interval over its test items."""
@@ -79,8 +80,7 @@ class Comparison:
         head = ["", "family", "negatives", "pretext", *self.row("random initialisation").scores, "linear over random", "seconds"]
         lines = [head, *(self._line(row, head[4:-2]) for row in self.rows)]
         widths = [max(len(line[i]) for line in lines if len(line) == len(head)) for i in range(len(head))]
-        shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() + ("" if len(line) == len(head) else f"  {line[-1]}")
-                 for line in lines]
+        shown = ["  ".join(c.ljust(w) for c, w in zip(line, widths)).rstrip() for line in lines]
         return "\n".join([*shown, "", f"{self.budget}; {self.seeds} seed{'s' if self.seeds > 1 else ''}, 95 % intervals"])
 
     def _line(self, row: Row, protocols: Sequence[str]) -> list[str]:
@@ -120,12 +120,15 @@ def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | Non
     data: labelled (labels are for scoring; only methods that say so learn from them). test: likewise; without it a fifth of
     data is held out from training as well, whole groups where there are groups. methods, by: see `chosen`. seeds: how many, from
     `seed` (0) on; each draws weights, order and views. overrides: keys of the plan, `steps` or `epochs` (10) among them. A method
-    whose needs data or encoder cannot supply gets a row with the reason. finetune: labels (a fraction, or a count above 1) with which
-    every network is fine-tuned as well; random initialisation is then supervised training from scratch. Where a method needs tokens
-    the encoder for all is a Transformer. Raises DataError and OptionError, each a sentence.
+    whose needs data or encoder cannot supply, or which a setting does not suit, gets a row with the reason. finetune: labels (a fraction,
+    or a count above 1) with which every network is fine-tuned as well; random initialisation is then supervised training from scratch.
+    Where a method needs tokens the encoder for all is a Transformer. Raises DataError and OptionError (where no method is suited, too),
+    each a sentence.
     """
     if seeds < 1:
         raise OptionError(f"seeds={seeds} is too few: give at least 1.")
+    if "method" in overrides:
+        raise OptionError(f"method={overrides['method']} names one method; those to compare are named by methods (--methods).")
     wanted, options = chosen(methods, by), {"target": target, "group": group, "layout": layout, "modality": modality}
     train, test = _parts(data, test, options)
     overrides = {"stop_on_collapse": False, "log_every": 50, **({} if "steps" in overrides else {"epochs": 10}), **overrides}
@@ -142,6 +145,9 @@ def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | Non
         _score_encoder(rows["random initialisation"], random_encoder(untrained, train, seed=seed), train, test, finetune, seed)
         for name in wanted:
             _contend(rows[name], train, test, {**overrides, "method": name, "seed": seed}, first, finetune, say)
+    refused = [rows[name].refused for name in wanted]
+    if refused and all(refused):
+        raise refused[0]
     length = f"{first['steps']} steps of {first['batch_size']} items"
     return Comparison([*rows.values()], f"{first['backbone']}, {length} for each, {len(train):,} items", seeds)
 
@@ -176,6 +182,8 @@ def _contend(row: Row, train: Source, test: Source, overrides: dict[str, Any], f
         fit(method, stream, plan.training(), plan.settings(progress=False))
     except NotApplicable as reason:
         row.note = f"not applicable: {reason}"
+    except OptionError as reason:
+        row.note, row.refused = f"not trained: {reason}", reason
     except NonFinite as reason:
         row.scores, row.note = {}, f"diverged: {reason}"
     else:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import BadItem, DataError, OptionError, Source
+from ..contracts import BadItem, DataError, OptionError, SelftaughtError, Source
 from ..encoder import Encoder
 from ..evaluation import neighbours
 
@@ -24,7 +24,7 @@ def nearest_items(encoder: Encoder, data: Any, item: str, *, k: int = 10, pictur
 
     data: a Source, or what `open_source` takes. item: a row number, or a part of one item's name. picture: a PNG to write, the
     item first and framed. Items that cannot be decoded are left out. Raises OptionError where the item is unknown, ambiguous
-    or unreadable, k < 1, or the picture cannot be written.
+    or unreadable or k < 1, SelftaughtError where the picture cannot be written.
     """
     if k < 1:
         raise OptionError(f"k={k} neighbours cannot be found; ask for at least 1.")
@@ -50,7 +50,7 @@ def nearest_items(encoder: Encoder, data: Any, item: str, *, k: int = 10, pictur
 def find_item(source: Source, item: str | int) -> int:
     """The place of an item: its row number, its name, the one name that ends with `item`, or the one that contains it."""
     item, count = str(item).strip(), len(source)
-    if item.lstrip("-").isdigit():
+    if item.removeprefix("-").isdecimal():
         if 0 <= int(item) < count:
             return int(item)
         raise OptionError(f"There is no item {item}: rows run from 0 to {count - 1}.")
@@ -116,5 +116,7 @@ def _write_strip(encoder: Encoder, source: Source, indices: list[int], path: Pat
     try:
         strip.save(temporary, format="PNG")
         temporary.replace(path)
+    except OSError as error:
+        raise SelftaughtError(f"Cannot write {path}: {error.strerror or error}. Choose another place for the picture.") from error
     finally:
         temporary.unlink(missing_ok=True)

@@ -30,6 +30,9 @@ ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _OPENERS = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _GROWTH = 100  # a compressed tar that unpacks to more than this many times its size is a bomb
 _STORED, _DEFLATED = zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED
+_DAMAGED = (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, struct.error, NotImplementedError, UnicodeError,
+            OverflowError)
+"""What zipfile and tarfile raise of archives that are damaged or none."""
 
 
 def split_archive(path: str | Path) -> tuple[str, str] | None:
@@ -77,7 +80,7 @@ class Archive(CanvasSource):
                 self._file = _plain_tar(self._path)
                 with tarfile.open(fileobj=self._file, mode="r:") as members:
                     self._index_tar(members)
-        except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError) as error:
+        except _DAMAGED as error:
             raise DataError(f"The archive '{self._path}' is damaged or none ({error}): fetch or pack it again.") from None
         except OSError as error:
             raise DataError(f"The archive '{self._path}' cannot be read ({error.strerror or error}).") from None
@@ -85,8 +88,11 @@ class Archive(CanvasSource):
     def _index_zip(self, members: zipfile.ZipFile) -> None:
         for info in sorted(members.infolist(), key=lambda i: i.filename.rpartition("/")):
             name = check_name(info.orig_filename, self._path)
-            if stat.S_ISLNK(info.external_attr >> 16):
+            mode = info.external_attr >> 16
+            if stat.S_ISLNK(mode):
                 raise DataError(_refusal(self._path, name, "is a link"))
+            if stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
+                raise DataError(_refusal(self._path, name, "is a device or a pipe"))
             if info.is_dir() or not self._wanted(name):
                 continue
             if info.flag_bits & 0x1:
@@ -97,7 +103,7 @@ class Archive(CanvasSource):
             self._add(name, info.file_size, info.header_offset, info.compress_size, info.CRC, info.compress_type)
 
     def _index_tar(self, members: tarfile.TarFile) -> None:
-        found = []
+        found, name = [], ""
         for info in members:
             name = check_name(info.name, self._path)
             if info.issym() or info.islnk():
@@ -107,6 +113,10 @@ class Archive(CanvasSource):
             if info.isreg() and self._wanted(name):
                 found.append((name.rpartition("/"), info.size, info.offset_data))
             members.members = []  # tarfile would keep every header
+        end = os.pread(self._file.fileno(), tarfile.BLOCKSIZE, members.offset)
+        if len(end) < tarfile.BLOCKSIZE or any(end):  # tarfile takes whatever is no header for the end
+            raise DataError(f"The archive '{self._path}' is {'damaged' if any(end) else 'cut off'} at byte {members.offset:,}, after its "
+                            f"member '{name}': fetch or pack it again.")
         for parts, size, offset in sorted(found):
             self._add("".join(parts), size, offset, size, 0, _STORED)
 
@@ -191,7 +201,7 @@ def first_kind(path: str, kinds: dict[str, frozenset[str]]) -> str | None:
                 return _first(members.namelist(), kinds)
         with tarfile.open(path, "r|*") as members:
             return _first((member.name for member in members), kinds)
-    except (zipfile.BadZipFile, tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError):
+    except (*_DAMAGED, OSError):
         return None
 
 

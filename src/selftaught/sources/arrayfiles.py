@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,14 +12,17 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import DataError, OptionError, Source, nearest
+from ..contracts import BadItem, DataError, OptionError, Source, nearest
 from .arrays import IMAGE_LAYOUTS, ImageArrays
 from .asked import Asked
+from .decoding import BYTE_LIMIT
 from .series import SERIES_LAYOUTS, SeriesArrays
 
 VIDEO_LAYOUTS = ("NTHW", "NTHWC", "NTCHW", "NCTHW")
 VOLUME_LAYOUTS = ("NDHW", "NCDHW", "NDHWC")
 _MAP_FROM = 256 << 20  # larger .npy files are mapped, not read
+_DAMAGED = (ValueError, OSError, EOFError, MemoryError, NotImplementedError, KeyError, zipfile.BadZipFile, zlib.error)
+"""What numpy and zipfile raise of files that are damaged or none."""
 
 
 def open_array(x: Any, asked: Asked, *, y=None, group=None, ptr=None, origin: str = "array",
@@ -183,7 +188,7 @@ class NpzArrays(Mapping):
     def __init__(self, path: Path):
         try:
             self._file = np.load(path, allow_pickle=False)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise DataError(f"{path} cannot be read as .npz ({str(error)[:100]}): write it again with numpy.savez.") from None
         if not isinstance(self._file, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is no .npz archive but a single array: name it .npy.")
@@ -194,7 +199,7 @@ class NpzArrays(Mapping):
             raise KeyError(name)
         try:
             return self._file[name]
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             raise _unreadable(f"The array '{name}' in {self._path}", error) from None
 
     def __iter__(self):
@@ -207,11 +212,18 @@ class NpzArrays(Mapping):
         return len(self._file.files)
 
 
+def check_unpacked(blob: bytes) -> None:
+    """BadItem for an .npz file in memory that unpacks to more bytes than a file may have."""
+    with zipfile.ZipFile(io.BytesIO(blob)) as members:
+        if (size := sum(info.file_size for info in members.infolist())) > BYTE_LIMIT:
+            raise BadItem(f"unpacks to {size / 2**30:.1f} GiB: more than {BYTE_LIMIT >> 30} GiB")
+
+
 def load_npy(path: Path) -> np.ndarray:
     """The array of a .npy file; mapped where it is large. Raises DataError where it is pickled or broken."""
     try:
         array = np.load(path, mmap_mode="r" if path.stat().st_size > _MAP_FROM else None, allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
+    except _DAMAGED as error:
         raise _unreadable(str(path), error) from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} holds several arrays: name it .npz.")

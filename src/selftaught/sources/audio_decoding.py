@@ -18,6 +18,7 @@ SOUND, SILENT, CLIPPED = 0, 1, 2
 SILENCE = 1e-4  # of full scale, 80 dB below it: a clip whose every sample is smaller is silent
 _FULL, _RUN = 0.999, 3  # a clip is clipped where so many samples in a row reach so much of full scale
 _MOST_SECONDS = 24 * 3600
+_ENDLESS = 0x7FFFF000  # sizes from here on mark streams (0x7FFFFFFF, 0xFFFFFFFF, sox's 0x7FFFF024)
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,16 @@ def _checked(blob: bytes, file: Any) -> SoundHeader:
         raise BadItem(f"its header says {header.frames} samples at {header.rate} Hz")
     if header.frames < 1:
         raise BadItem("holds no samples")
-    stated = int.from_bytes(blob[4:8], "little") + 8
-    if blob[:4] == b"RIFF" and 8 < stated < 0xFFFFFFFF and stated > len(blob) + 1:  # libsndfile would read what is there
+    if (stated := _stated_bytes(blob)) > len(blob) + 1:  # libsndfile would read what is there; the last byte may be padding
         raise BadItem(f"truncated: {len(blob)} bytes of {stated}")
     return header
+
+
+def _stated_bytes(blob: bytes) -> int:
+    """How many bytes the header says that the file has; 0 where it does not say, as of a stream whose end its writer did not know."""
+    start, stop, order, more = {
+        b"RIFF": (4, 8, "little", 8), b"RIFX": (4, 8, "big", 8), b"FORM": (4, 8, "big", 8), b"RF64": (20, 28, "little", 8),
+        b"riff": (16, 24, "little", 0), b".snd": (8, 12, "big", int.from_bytes(blob[4:8], "big")),
+    }.get(blob[:4], (0, 0, "big", 0))
+    size = int.from_bytes(blob[start:stop], order)
+    return size + more if 0 < size and not (stop - start == 4 and size >= _ENDLESS) else 0

@@ -19,7 +19,7 @@ SPLIT_NAMES = {"split", "fold", "subset", "partition", "set"}
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d\d?:\d\d.*)?$"
 _TIME = r"^\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
-_PADDED = r"^[+-]?0\d"  # 02134: a code, not a number
+PADDED = r"^[+-]?0\d"  # 02134: a code, not a number
 _CAMEL = r"[a-z](Id|ID)$"  # customerId, PassengerId, never "paid"
 _ID = re.compile(r"(?i:(^|[\s_.\-])(id|uuid|guid|index|idx|rowid|row|rownum|pk|key)$|^unnamed: 0$)|" + _CAMEL)
 _OWNER = re.compile(r"(?i:[\s_.\-](id|uuid|guid)$)|" + _CAMEL)
@@ -188,10 +188,10 @@ def _words(name: str, values, kind: str | None, as_input: bool) -> Read:
 
 
 def _is_text(words) -> bool:
-    """Few of these words look like numbers or dates."""
+    """Few of these words look like numbers, dates or times."""
     import pyarrow.compute as pc
 
-    looks = pc.match_substring_regex(pc.utf8_trim_whitespace(words), f"{_NUMBER}|{_DATE}")
+    looks = pc.match_substring_regex(pc.utf8_trim_whitespace(words), f"{_NUMBER}|{_DATE}|{_TIME}")
     return (pc.sum(looks).as_py() or 0) < len(words) / 2
 
 
@@ -217,7 +217,7 @@ def _as_numbers(name: str, words, place: np.ndarray, *, forced: bool) -> Read | 
     odd = pc.and_(pc.is_valid(words), pc.invert(fits))
     in_rows = np.bincount(place, minlength=len(words) + 1)[:-1]
     good, bad = (int(in_rows[which.to_numpy(zero_copy_only=False)].sum()) for which in (fits, odd))
-    padded = pc.any(pc.fill_null(pc.match_substring_regex(words, _PADDED), False)).as_py()
+    padded = pc.any(pc.fill_null(pc.match_substring_regex(words, PADDED), False)).as_py()
     if not forced and (good == 0 or good < 0.95 * (good + bad) or padded):
         return None
     numbers = _floats(pc.if_else(fits, words, pa.scalar(None, words.type)).cast(pa.float64()))
@@ -236,10 +236,9 @@ def _as_truth(name: str, words, place: np.ndarray) -> Read | None:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if len(words) == words.null_count or len(words) > 16:
-        return None
     small = pc.utf8_lower(words)
-    if not pc.all(pc.is_in(small, value_set=pa.array(["true", "false"], small.type), skip_nulls=True) | words.is_null()):
+    known = pc.or_kleene(pc.is_in(small, value_set=pa.array(["true", "false"], small.type)), words.is_null())
+    if len(words) == words.null_count or not pc.all(known).as_py():
         return None
     return Read(name, "boolean", np.append(_floats(pc.equal(small, pa.scalar("true", small.type))), np.nan)[place])
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import io
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..contracts import DataError
-from .columns import MISSING_WORDS
+from .columns import MISSING_WORDS, PADDED
 
 _HEAD = 1 << 18  # bytes that the guesses are made from
+_SOME = 1000  # rows
 _SEPARATORS = (",", ";", "\t", "|")
 
 
@@ -19,7 +22,9 @@ def read_csv(path: Path):
     from pyarrow import csv as arrow_csv
 
     head, encoding = _head(path)
-    lines = head.splitlines()
+    lines = list(io.StringIO(head, newline=""))
+    blank = next(i for i, line in enumerate(lines) if line.strip())
+    lines = lines[blank:]
     separator = _separator(lines)
     first = next(csv.reader(lines, delimiter=separator))
     bare = all(_is_number(cell) for cell in first)
@@ -31,33 +36,51 @@ def read_csv(path: Path):
     parse = {"delimiter": separator, "newlines_in_values": '"' in head,
              "invalid_row_handler": lambda row: odd.append(row) or "error"}
 
-    def read(**how):
-        options = arrow_csv.ReadOptions(column_names=names, skip_rows=0 if bare else 1, encoding=encoding, block_size=1 << 24,
-                                        use_threads=how.pop("threads", True))
-        convert = arrow_csv.ConvertOptions(null_values=list(MISSING_WORDS), strings_can_be_null=True, **how)
+    def read(threads: bool = True):
+        options = arrow_csv.ReadOptions(column_names=names, skip_rows=blank, skip_rows_after_names=0 if bare else 1, encoding=encoding,
+                                        block_size=1 << 24, use_threads=threads)
+        convert = arrow_csv.ConvertOptions(null_values=list(MISSING_WORDS), strings_can_be_null=True,
+                                           column_types={name: pa.string() for name in names})
         return arrow_csv.read_csv(path, options, arrow_csv.ParseOptions(**parse), convert)
 
     try:
-        try:
-            table = read()
-        except pa.ArrowInvalid:
-            if odd:
-                raise
-            # A column changed its type far down in the file: read words, and let their values decide.
-            table = read(column_types={name: pa.string() for name in names})
-    except (pa.ArrowInvalid, UnicodeDecodeError) as error:
+        words = read()
+    except (pa.ArrowInvalid, UnicodeDecodeError, OSError, EOFError) as error:
         raise _explained(path, error, odd, read, len(names)) from None
-    if any(pa.types.is_binary(kind) for kind in table.schema.types):  # what Arrow makes of words that are not UTF-8
-        raise _wrong_encoding(path, None)
+    with ThreadPoolExecutor(pa.cpu_count()) as pool:
+        table = pa.table(dict(zip(names, pool.map(_numbers, words.columns))))
     return table, [f"{path.name}: no header line; the columns are called x0 to x{len(names) - 1}."] if bare else []
+
+
+def _numbers(words):
+    """The column as integers or real numbers where every word is one; else the words, of which `read_column` says what they are, as
+    it does for those of any other table. Numbers with zeros before them (02134) are codes and stay words."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        words.slice(0, _SOME).cast(pa.float64())  # most columns of words are told here
+        numbers = words.cast(pa.float64())
+    except pa.ArrowInvalid:
+        return words
+    zero = [word for word in ("0", "-0", "+0") if pc.any(pc.starts_with(words, word)).as_py()]
+    if zero and pc.any(pc.match_substring_regex(words, PADDED)).as_py():
+        return words
+    try:
+        return words.cast(pa.int64()) if pc.all(pc.equal(numbers, pc.floor(numbers))).as_py() is not False else numbers
+    except pa.ArrowInvalid:  # 1e3, 5.0
+        return numbers
 
 
 def _head(path: Path) -> tuple[str, str]:
     """The first lines as text and the encoding: by its byte order mark, else UTF-8."""
     import pyarrow as pa
 
-    with pa.input_stream(str(path)) as stream:
-        raw = stream.read(_HEAD)
+    try:
+        with pa.input_stream(str(path)) as stream:
+            raw = stream.read(_HEAD)
+    except (OSError, EOFError) as error:
+        raise _unreadable(path, error) from None
     if not raw.strip():
         raise DataError(f"{path} is empty: there is nothing to read.")
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
@@ -106,8 +129,13 @@ def _explained(path: Path, error: Exception, odd: list, read, columns: int) -> D
     text = str(error)
     if "UTF" in text or "utf" in text or "codec" in text:
         return _wrong_encoding(path, None)
-    detail = re.sub(r"\s+", " ", text)[:160]
-    return DataError(f"{path} cannot be read as a table ({detail}): check its separator and quotes, or save it as Parquet.")
+    return _unreadable(path, error)
+
+
+def _unreadable(path: Path, error: Exception) -> DataError:
+    detail = re.sub(r"\s+", " ", str(error))[:160]
+    return DataError(f"{path} cannot be read as a table ({detail}): check that it is whole, its separator and its quotes, or save it as "
+                     "Parquet.")
 
 
 def _wrong_encoding(path: Path, line: int | None) -> DataError:

@@ -13,14 +13,13 @@ from typing import Any
 import numpy as np
 
 from ..contracts import BadItem
-from . import tiff
+from . import deep_pixels, tiff
 
 PIXEL_LIMIT = 178_000_000
 BYTE_LIMIT = 1 << 30
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _NPY = b"\x93NUMPY"
 _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
-_DEPTH = {"I": "uint16", "I;16": "uint16", "I;16B": "uint16", "I;16L": "uint16", "I;16N": "uint16", "F": "float32"}
 _SCALE = {"uint8": 255.0, "uint16": 65535.0}
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
@@ -65,12 +64,13 @@ def read_header(blob: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Header:
             if not tiff.for_pillow(pages):
                 channels, height, width = tiff.shape_of(pages)
                 _check_pixels(height, width, pixel_limit, channels)
+                height, width = (width, height) if tiff.orientation(pages) in _TURNED else (height, width)
                 alpha = tiff.has_alpha(pages)
                 return Header(3 if alpha else channels, _kept(tiff.dtype_of(pages)), height, width, alpha)
         image = _open(blob, pixel_limit)
         width, height = image.size[::-1] if _orientation(image) in _TURNED else image.size
-        dtype = "uint16" if _deep_png(image) else _DEPTH.get(image.mode, "uint8")
-        return Header(1 if image.mode in _GREY else 3, dtype, height, width, _has_alpha(image))
+        grey = image.mode in _GREY or deep_pixels.is_grey(image)
+        return Header(1 if grey else 3, deep_pixels.dtype_of(image), height, width, _has_alpha(image))
 
 
 def decode(blob: bytes, side: int, pixels: Pixels, *, pixel_limit: int = PIXEL_LIMIT) -> dict[str, np.ndarray]:
@@ -101,7 +101,7 @@ def _bad_items(blob: bytes) -> Iterator[None]:
 
 
 def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndarray, tuple[int, int]]:
-    planes = None
+    planes, pages = None, []
     if blob.startswith(_NPY):
         planes = _npy(blob, limit)
     elif tiff.is_tiff(blob):
@@ -109,20 +109,20 @@ def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndar
         if not tiff.for_pillow(pages):
             channels, height, width = tiff.shape_of(pages)
             _check_pixels(height, width, limit, channels)
-            planes = tiff.read_planes(blob, pages)
-            planes = _over_white(planes) if tiff.has_alpha(pages) else planes
+            planes = _turned(tiff.read_planes(blob, pages), tiff.orientation(pages))
+            planes = deep_pixels.over_white(planes) if tiff.has_alpha(pages) else planes
     if planes is not None:
         return _conform(_resize(planes, side), _kept(planes.dtype), pixels), planes.shape[1:]
     image = _open(blob, limit)
+    if image.format == "TIFF":
+        image.load()  # only now it lies upright
     width, height = image.size
     if image.format in ("JPEG", "MPO"):
         image.draft("L" if pixels.channels == 1 else "RGB", (side, side))
     turn = _orientation(image)
     size = (width, height) if turn in _TURNED else (height, width)
-    deep = _deep_png(image)
-    if deep or image.mode in _DEPTH:
-        wide = _deep_planes(image) if deep else np.asarray(image)[None]
-        wide = wide if wide.dtype.kind == "f" else np.clip(wide, 0, 65535).astype(np.uint16)
+    if deep_pixels.dtype_of(image) != "uint8":
+        wide = deep_pixels.planes_of(image, pages)
         return _turned(_conform(_resize(wide, side), _kept(wide.dtype), pixels), turn), size
     flat = _flat(image, side)
     if pixels.dtype == "uint8" and pixels.channels in (1, 3):
@@ -160,8 +160,8 @@ def _said(error: Exception) -> str:
 
 
 def _orientation(image: Any) -> int:
-    """EXIF orientation, 1 to 8; asked only where there is EXIF (Pillow would decode a PNG to look for it)."""
-    if "exif" not in image.info and image.format != "TIFF":
+    """EXIF orientation, 1 to 8; asked only where there is EXIF (Pillow would decode a PNG to look for it). Pillow turns TIFFs itself."""
+    if "exif" not in image.info or image.format == "TIFF":
         return 1
     try:
         return image.getexif().get(0x0112, 1)
@@ -189,34 +189,6 @@ def _flat(image: Any, side: int) -> Any:
     flat = Image.merge("L" if grey else "RGB", bands[:-1])
     flat.paste(255 if grey else (255, 255, 255), mask=bands[-1].point(lambda a: 255 - a))
     return flat
-
-
-def _deep_png(image: Any) -> bool:
-    return image.format == "PNG" and bool(image.tile) and image.tile[0].args in ("RGB;16B", "RGBA;16B")
-
-
-def _deep_planes(image: Any) -> np.ndarray:
-    """uint16 [3, H, W] of a 16-bit PNG in colour. Pillow keeps one byte of each sample; it decodes twice, once for each byte."""
-    from PIL import Image
-
-    stream, mode = image.fp, image.mode
-    stream.seek(0)
-    low = Image.open(stream, formats=("PNG",))
-    low.tile = [part._replace(args=f"{mode};16L") for part in low.tile]
-    low_bytes = np.asarray(low).astype(np.uint16)
-    stream.seek(0)
-    samples = np.asarray(Image.open(stream, formats=("PNG",))).astype(np.uint16) << 8 | low_bytes
-    return _over_white(samples.transpose(2, 0, 1))
-
-
-def _over_white(planes: np.ndarray) -> np.ndarray:
-    """RGBA planes [4, H, W] laid over white: [3, H, W]; RGB planes as they are."""
-    if planes.shape[0] != 4:
-        return planes
-    top = float(np.iinfo(planes.dtype).max) if planes.dtype.kind == "u" else 1.0
-    alpha = planes[3:].astype(np.float32) / top
-    flat = planes[:3] * alpha + top * (1.0 - alpha)
-    return np.rint(flat).astype(planes.dtype) if planes.dtype.kind == "u" else flat
 
 
 def _turned(x: np.ndarray, orientation: int) -> np.ndarray:

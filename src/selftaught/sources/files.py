@@ -64,20 +64,7 @@ class Files(CanvasSource):
         return os.path.join(self._root, below) if self._root else below
 
     def blob(self, index: int) -> bytes:
-        try:
-            with open(self.path(index), "rb", opener=_without_waiting) as file:
-                state = os.fstat(file.fileno())
-                if not stat.S_ISREG(state.st_mode):
-                    raise BadItem("not a file")
-                if state.st_size > BYTE_LIMIT:
-                    raise BadItem(f"{state.st_size / 2**30:.1f} GiB: larger than {BYTE_LIMIT >> 30} GiB")
-                return file.read()
-        except FileNotFoundError:
-            raise BadItem("missing: the file is gone, or a link leads nowhere") from None
-        except PermissionError:
-            raise BadItem("unreadable: permission denied") from None
-        except OSError as error:
-            raise BadItem(f"unreadable: {error.strerror or error}") from None
+        return read_file(self.path(index))
 
     def name(self, index: int) -> str:
         """The path, below the folder where there is one."""
@@ -85,6 +72,24 @@ class Files(CanvasSource):
 
     def fingerprint(self) -> str:
         return self._listing.fingerprint()
+
+
+def read_file(path: str, most: int | None = None) -> bytes:
+    """The bytes of a file, or its first `most`. Raises BadItem where they cannot be had or are too many; a pipe is no file."""
+    try:
+        with open(path, "rb", opener=_without_waiting) as file:
+            state = os.fstat(file.fileno())
+            if not stat.S_ISREG(state.st_mode):
+                raise BadItem("not a file")
+            if most is None and state.st_size > BYTE_LIMIT:
+                raise BadItem(f"{state.st_size / 2**30:.1f} GiB: larger than {BYTE_LIMIT >> 30} GiB")
+            return file.read(most)
+    except FileNotFoundError:
+        raise BadItem("missing: the file is gone, or a link leads nowhere") from None
+    except PermissionError:
+        raise BadItem("unreadable: permission denied") from None
+    except OSError as error:
+        raise BadItem(f"unreadable: {error.strerror or error}") from None
 
 
 def _without_waiting(path: str, flags: int) -> int:

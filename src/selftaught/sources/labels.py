@@ -49,18 +49,18 @@ def encode_groups(values: np.ndarray, name: str = "group", *, samples: int) -> n
     if values.ndim != 1 or len(values) != samples:
         raise DataError(f"The groups '{name}' have shape {values.shape} for {samples} items: give one an item, shape "
                         f"({samples},).")
-    if values.dtype.kind not in "OUS":
-        return np.unique(values, return_inverse=True)[1].astype(np.int64)
     missing = _missing(values)
-    codes = np.unique(np.where(missing, "", values.astype(str)), return_inverse=True)[1].astype(np.int64)
+    if values.dtype.kind in "OUS":
+        values = np.where(missing, "", values.astype(str))
+    codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
     codes[missing] = codes.max(initial=0) + 1 + np.arange(int(missing.sum()))
     return codes
 
 
 def _missing(values: np.ndarray) -> np.ndarray:
     if values.dtype.kind == "O":
-        return np.array([v is None or v != v or v == "" for v in values], dtype=bool)
-    return values == values.dtype.type("") if values.dtype.kind in "US" else np.zeros(len(values), dtype=bool)
+        return np.array([v is None or str(v) in ("", "<NA>") or v != v for v in values], dtype=bool)  # pandas' NA is neither equal nor not
+    return values == values.dtype.type("") if values.dtype.kind in "US" else values != values  # NaN, NaT
 
 
 def _words(values: np.ndarray) -> Labels:

@@ -32,8 +32,9 @@ class Loader:
     collate: items (field → [b, ...] from resident and image sources, else a list) → (fields, lengths). seed, stream: counters of the
     refilling. num_workers: processes that decode; 0 decodes in this one, resident sources need none. max_bad: the fraction of bad
     items (and at least 5) beyond which a run stops. quarantine: where bad items are recorded. labelled: batches carry y.
-    The batches are the same for any number of workers. wait_seconds: time that the consumer waited. duplicates: how many items
-    had the same contents as another one. bad: how many items of this stream could not be read.
+    The batches are the same for any number of workers. wait_seconds: time that the consumer waited. seen: uint64 [N], the content
+    hash of every item read so far, 0 elsewhere; None where the source gives none. duplicates: how many items read had the same
+    contents as another one. bad: how many items of this stream could not be read.
     """
 
     def __init__(self, source: Source, collate: Collate, *, seed: int, stream: str = "train", num_workers: int = 0,
@@ -49,8 +50,7 @@ class Loader:
         self._bad = self.quarantine.indices(stream)
         self._tolerance = max(max_bad * len(source), _FEW - 1)
         self._inner, self._places = innermost(source)
-        self._seen: np.ndarray | None = None
-        self._hashes: np.ndarray | None = None
+        self.seen: np.ndarray | None = None
         self._readers: Here | Workers | None = None
         self._canvas: Any = None
         self._piece = _MOST_ROWS
@@ -62,15 +62,12 @@ class Loader:
 
     @property
     def duplicates(self) -> int:
-        if self._seen is None:
-            return 0
-        hashes = self._hashes[self._seen]
-        return len(hashes) - len(np.unique(hashes))
+        return 0 if self.hashes is None else len(self.hashes) - len(np.unique(self.hashes))
 
     @property
     def hashes(self) -> np.ndarray | None:
         """uint64 [n]: content hashes of the items read so far; None where the source gives none."""
-        return None if self._seen is None else self._hashes[self._seen]
+        return None if self.seen is None else self.seen[self.seen != 0]
 
     def batches(self, requests: Iterable[Request]) -> Iterator[Batch]:
         """A Batch for each (slot, epoch, index), int64 [b] each, in order. One iteration at a time. Raises DataError where too many
@@ -171,10 +168,9 @@ class Loader:
         hashes = items.get("hash") if isinstance(items, dict) else [item["hash"] for item in items] if "hash" in items[0] else None
         if hashes is None:
             return
-        if self._seen is None:
-            self._seen, self._hashes = np.zeros(len(self.source), dtype=bool), np.zeros(len(self.source), dtype=np.uint64)
-        self._seen[index] = True
-        self._hashes[index] = hashes
+        if self.seen is None:
+            self.seen = np.zeros(len(self.source), dtype=np.uint64)
+        self.seen[index] = hashes
 
     def close(self) -> None:
         """Ends the worker processes; the next iteration would start new ones."""

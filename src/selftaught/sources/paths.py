@@ -13,10 +13,10 @@ import numpy as np
 
 from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
-from .listing import AUDIO_SUFFIXES, TEXT_SUFFIXES, VIDEO_SUFFIXES, has_suffix
+from .listing import AUDIO_SUFFIXES, IMAGE_SUFFIXES, TEXT_SUFFIXES, VIDEO_SUFFIXES, has_suffix, hidden
 
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".ppm", ".pgm"}
-_KINDS = {"image": frozenset(IMAGE_SUFFIXES), "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES - IMAGE_SUFFIXES,
+_PICTURES = IMAGE_SUFFIXES - {".npy"}  # an array may be anything
+_KINDS = {"image": _PICTURES, "audio": AUDIO_SUFFIXES, "video": VIDEO_SUFFIXES - _PICTURES,
           "volume": frozenset({".nii", ".nii.gz"}), "points": frozenset({".ply", ".off", ".xyz"})}
 """What the files of a folder, a list or an archive are where nobody says so."""
 _ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -32,12 +32,12 @@ _FOLDERS = "the labels of files are their class folders"
 
 def open_path(text: str, asked: Asked) -> Source:
     """A Source for a path, with or without ::PART."""
-    before, marked, part = (text, "", "") if Path(text).expanduser().exists() else text.partition("::")
+    before, marked, part = (text, "", "") if _exists(Path(text).expanduser()) else text.partition("::")
     path = Path(before).expanduser()
-    if not path.exists() and (inside := _within_archive(path)):  # photos.zip/train
+    if not _exists(path) and (inside := _within_archive(path)):  # photos.zip/train
         (before, part), marked = inside, "::"
         path = Path(before)
-    if not path.exists():
+    if not _exists(path):
         raise _missing(path)
     if asked.modality == "points":
         from .points import open_points
@@ -84,7 +84,7 @@ def open_path(text: str, asked: Asked) -> Source:
         from .arrayfiles import load_npy, open_array, open_grids
 
         return (open_grids if asked.modality in ("video", "volume") else open_array)(load_npy(path), asked, origin=str(path))
-    if suffix in IMAGE_SUFFIXES or _kind_of(path) in ("video", "volume", "points") or _is_sound(path, asked):
+    if suffix in _PICTURES or _kind_of(path) in ("video", "volume", "points") or _is_sound(path, asked):
         return open_files([path], asked)
     raise _unknown(path)
 
@@ -131,7 +131,7 @@ def open_files(paths: list[Path], asked: Asked) -> Source:
     if asked.modality not in (None, *_KINDS):
         raise OptionError(f"A list of files is read as images, sound, video or volumes, not as {asked.modality}: give the folder or one "
                           "file.")
-    lost = next((path for path in paths if not path.exists()), None)
+    lost = next((path for path in paths if not _exists(path)), None)
     if lost is not None:
         raise _missing(lost)
     kind = asked.modality or _kind_of(paths[0])
@@ -174,7 +174,7 @@ def _holds_bytes(kind: Any) -> bool:
 
     if t.is_struct(kind):
         return any(kind.field(i).name == "bytes" and _holds_bytes(kind.field(i).type) for i in range(kind.num_fields))
-    return t.is_binary(kind) or t.is_large_binary(kind) or t.is_fixed_size_binary(kind)
+    return t.is_binary(kind) or t.is_large_binary(kind)  # bytes of one fixed size are no files but ids (UUIDs)
 
 
 def _bytes_parquet(path: Path, part: str, schema: Any, asked: Asked) -> Source:
@@ -191,9 +191,13 @@ def _bytes_parquet(path: Path, part: str, schema: Any, asked: Asked) -> Source:
     for word, what in ((asked.target, "target"), (asked.group, "group"), (column or None, "rows")):
         if word is not None and word not in names:
             raise nearest(word, names, what=f"column (asked for as {what}) in {path} named")
+    hint = " Where its bytes are neither images nor sound, pass modality=table." if asked.modality is None else ""
     sound = any(field.name.lower() in AudioParquet.named and _holds_bytes(field.type) for field in schema)
     kind = AudioParquet if asked.modality == "audio" or (asked.modality is None and sound) else ImageParquet
-    source = kind(path, target=asked.target, least=asked.least)
+    try:
+        source = kind(path, target=asked.target, least=asked.least)
+    except DataError as error:
+        raise DataError(f"{error}{hint}") from None
     groups = rows = None
     if asked.group is not None:
         values = pq.read_table(path, columns=[asked.group])[asked.group].to_numpy()
@@ -226,10 +230,11 @@ def _folder(path: Path, asked: Asked) -> Source:
         return FrameFolders(path, least=asked.least)
     if kind in ("audio", "video", "volume", "points"):
         return _source_of(kind, "Files")(path, least=asked.least)
-    if not found.keys() & IMAGE_SUFFIXES:
-        if ".npy" in found and asked.modality is None and _is_series(found[".npy"]):
+    if not found.keys() & _PICTURES:
+        array = _first_array(found[".npy"]) if ".npy" in found and asked.modality is None else None
+        if array is not None and _is_series(array):
             return _series_folder(path, asked)
-        if ".npy" in found and asked.modality is None and _is_volume(found[".npy"]):
+        if array is not None and _is_volume(array):
             return _source_of("volume", "Files")(path, least=asked.least)
         other = next((found[s] for s in (".parquet", ".csv", ".tsv", ".npz", ".zip", ".tar") if s in found), None)
         if other is None and ".npy" not in found and asked.modality is None and found.keys() & TEXT_SUFFIXES:
@@ -238,7 +243,11 @@ def _folder(path: Path, asked: Asked) -> Source:
             raise DataError(f"{path} holds no images, but {other.name}: name that file, {other}.")
     from .images import ImageFiles
 
-    return ImageFiles(path, least=asked.least)
+    source = ImageFiles(path, least=asked.least)
+    if asked.modality is None and ".gif" in found:
+        note = f"{path}: of moving GIFs the first frame is read, as an image; modality=video reads them as clips."
+        source.facts = source.facts.with_(notes=(*source.facts.notes, note))
+    return source
 
 
 def _text_folder(path: Path, asked: Asked) -> Source:
@@ -249,55 +258,49 @@ def _text_folder(path: Path, asked: Asked) -> Source:
 
 def _first_files(path: Path) -> dict[str, Path]:
     """Suffix → the first file with it; stops at the first folder with files of a kind (images, sound, video, volumes), and forgets all
-    but most of them: a folder of music may hold its cover."""
+    but most of them: a folder of music may hold its cover, one of films a picture of each."""
     found: dict[str, Path] = {}
     for place, folders, files in os.walk(path):
-        folders.sort()
+        folders[:] = sorted(folder for folder in folders if not hidden(folder))
         suffixes = Counter()
-        for file in sorted(files):
+        for file in sorted(file for file in files if not hidden(file)):
             suffixes[suffix := ".nii.gz" if file.lower().endswith(".nii.gz") else Path(file).suffix.lower()] += 1
             found.setdefault(suffix, Path(place, file))
         counts = {kind: sum(suffixes[s] for s in known) for kind, known in _KINDS.items()}
-        most = max(counts, key=lambda kind: counts[kind])
+        most = max(counts, key=lambda kind: (counts[kind], kind != "image"))
         if counts[most]:
             fewer = frozenset().union(*(known for kind, known in _KINDS.items() if kind != most))
             return {suffix: file for suffix, file in found.items() if suffix not in fewer}
     return found
 
 
-def _is_series(path: Path) -> bool:
-    """A floating array of one dimension or of two unequal ones."""
-    from .arrayfiles import load_npy
+def _first_array(path: Path) -> np.ndarray | None:
+    from .series_files import first_array
 
-    try:
-        array = load_npy(path)
-    except DataError:
-        return False
+    return first_array(path)
+
+
+def _is_series(array: np.ndarray) -> bool:
+    """A floating array of one dimension or of two unequal ones."""
     return array.dtype.kind == "f" and (array.ndim == 1 or (array.ndim == 2 and array.shape[0] != array.shape[1]))
 
 
-def _is_volume(path: Path) -> bool:
+def _is_volume(array: np.ndarray) -> bool:
     """Three dimensions, none of which can be channels."""
-    from .arrayfiles import load_npy
-
-    try:
-        array = load_npy(path)
-    except DataError:
-        return False
     return array.ndim == 3 and min(array.shape) > 4
 
 
 def _series_folder(path: Path, asked: Asked) -> Source:
-    """One series a .npy file; the folders right under `path` are classes where there are at least two."""
-    from .arrayfiles import load_npy
-    from .series import SeriesArrays
+    from .series_files import open_series_folder
 
-    files = sorted(p for p in path.rglob("*.npy") if p.is_file())
-    if not files:
-        raise DataError(f"{path} holds no .npy files, so there are no series to read: save one array [C, T] a file.")
-    parents = [p.relative_to(path).parts[0] if len(p.relative_to(path).parts) > 1 else "" for p in files]
-    y = np.array(parents) if len(set(parents) - {""}) >= 2 else None
-    return SeriesArrays([load_npy(p) for p in files], y=y, layout=asked.layout, origin=str(path), least=asked.least)
+    return open_series_folder(path, asked)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # a name of 5,000 letters
+        raise DataError(f"There can be no path '{str(path)[:60]} …' ({error.strerror or error}): check the path.") from None
 
 
 def _missing(path: Path) -> DataError:

@@ -20,7 +20,7 @@ from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
 from .laid_out import LaidOut
-from .points_files import AXES, INPUTS, Cloud, decode_cloud, flaw, parse_cloud
+from .points_files import AXES, INPUTS, Cloud, decode_cloud, flaw, near, parse_cloud
 
 POINT_SUFFIXES = frozenset({".ply", ".off", ".xyz", ".npy", ".npz"})
 SURFACE = 1024  # points that are drawn of a mesh unless someone asks for others
@@ -160,7 +160,7 @@ def _checked(cloud: Any, where: str) -> np.ndarray:
         raise DataError(f"{where}: an array of {cloud.dtype} of shape {cloud.shape} is no cloud: give numbers [P, 3 + features].")
     if reason := flaw(cloud):
         raise DataError(f"{where}: {reason}; mend it or leave it out.")
-    return np.ascontiguousarray(cloud, np.float32)
+    return np.ascontiguousarray(near(cloud), np.float32)
 
 
 def _cut(rows: np.ndarray, ptr: np.ndarray, origin: str) -> list[np.ndarray]:

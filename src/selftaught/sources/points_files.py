@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-import zipfile
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from ..contracts import BadItem
+from .arrayfiles import check_unpacked
+from .arrays import lies_far
 from .decoding import content_hash
 
 AXES = ("x", "y", "z")
@@ -40,7 +41,9 @@ def parse_cloud(blob: bytes) -> Cloud:
              else _named if blob[:2] == b"PK" else _lines)
     try:
         cloud = parse(blob)
-    except (ValueError, UnicodeDecodeError, EOFError, KeyError, IndexError, OverflowError, zipfile.BadZipFile) as error:
+    except BadItem:
+        raise
+    except Exception as error:  # damaged files lead decoders to anything
         raise BadItem(f"not readable as points: {' '.join(str(error).split())[:100] or type(error).__name__}") from None
     if reason := flaw(cloud.values):
         raise BadItem(reason)
@@ -76,8 +79,18 @@ def decode_cloud(blob: bytes, points: int, columns: tuple[str, ...]) -> dict[str
     elif len(values) > points:
         values = values[rng.permutation(len(values))[:points]]
     x = np.zeros((len(columns), points), np.float32)
-    x[:, :len(values)] = values.T
+    x[:, :len(values)] = near(values).T
     return {"x": x, "size": np.array([len(values), 0], np.int64), "hash": mark}
+
+
+def near(values: np.ndarray) -> np.ndarray:
+    """The same points [n, columns] about their centroid where they lie so far from the origin that float32 would round their form away:
+    coordinates of maps. A cloud's views begin at its centroid anyway."""
+    places = values[:, :3].astype(np.float64)
+    reach, extent = np.abs(places).max(), np.ptp(places, axis=0).max()
+    if not lies_far(reach - extent, reach):
+        return values
+    return np.concatenate([places - places.mean(0), values[:, 3:]], 1)
 
 
 def on_surface(values: np.ndarray, faces: np.ndarray, points: int, rng: np.random.Generator) -> np.ndarray:
@@ -102,11 +115,15 @@ def _unnamed(values: np.ndarray) -> Cloud:
     return Cloud(names, values.astype(np.float64))
 
 
+
+
+
 def _array(blob: bytes) -> Cloud:
     return _unnamed(np.load(io.BytesIO(blob), allow_pickle=False))
 
 
 def _named(blob: bytes) -> Cloud:
+    check_unpacked(blob)
     with np.load(io.BytesIO(blob), allow_pickle=False) as file:
         name = next((n for n in INPUTS if n in file.files), None)
         if name is None:

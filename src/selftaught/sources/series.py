@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ..contracts import Column, DataError, Facts, Source, nearest
-from .arrays import check_samples
+from .arrays import check_samples, lies_far
 from .fingerprints import fingerprint_of
 from .labels import encode_groups, encode_labels
 
@@ -19,18 +19,20 @@ class SeriesArrays(Source):
 
     x: [N, C, T] ('NCT', the default), [N, T, C] ('NTC') or [N, T] ('NT', one channel); or a list of [C, T_i] ([T_i, C] under
     'NTC', [T_i] with one channel); or rows [sumT, C] with ptr int [N + 1], series i being rows ptr[i]:ptr[i + 1]. float32 comes
-    out. Infinite values become missing, constant and empty channels are left out, both named in `facts.notes`. facts.columns
-    names the channels that were kept, so that `align` can choose the same ones from another file.
+    out, float64 where it would round content away. Infinite values become missing, constant and empty channels are left out, both named
+    in `facts.notes`. facts.columns names the channels that were kept, so that `align` can choose the same ones from another file.
+    names: [N], of the files, where there are some.
     """
 
     modality = "series"
     resident = True
 
     def __init__(self, x: np.ndarray | Sequence[np.ndarray], *, y=None, group=None, ptr: np.ndarray | None = None,
-                 layout: str | None = None, origin: str = "array", classes: list[str] | None = None, least: int = 2):
+                 layout: str | None = None, origin: str = "array", classes: list[str] | None = None, names: Sequence[str] | None = None,
+                 least: int = 2):
         if layout is not None and layout not in SERIES_LAYOUTS:
             raise nearest(layout, SERIES_LAYOUTS, what="layout of series")
-        self.origin, notes = origin, []
+        self.origin, self._names, notes = origin, names, []
         if ptr is not None:
             self._whole, self._ptr = _rows(x, ptr, origin), np.asarray(ptr, dtype=np.int64)
         elif isinstance(x, np.ndarray):
@@ -58,7 +60,7 @@ class SeriesArrays(Source):
         return {"x": np.ascontiguousarray(self._x[self._ptr[index]:self._ptr[index + 1]].T)}
 
     def take(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """x: float32 [b, C, T], or an object array [b] of [C, T_i] where lengths vary."""
+        """x: float32 or float64 [b, C, T], or an object array [b] of [C, T_i] where lengths vary."""
         if self._ptr is None:
             return {"x": self._x[indices]}
         x = np.empty(len(indices), dtype=object)
@@ -67,7 +69,7 @@ class SeriesArrays(Source):
         return {"x": x}
 
     def name(self, index: int) -> str:
-        return f"{self.origin}, series {index}"
+        return f"{self.origin}, series {index}" if self._names is None else self._names[index]
 
     def fingerprint(self) -> str:
         return fingerprint_of("series", self._x, self._ptr, [c.name for c in self.facts.columns])
@@ -125,7 +127,7 @@ class SeriesArrays(Source):
 
 
 def _equal(x: np.ndarray, layout: str | None, origin: str, notes: list[str]) -> np.ndarray:
-    """float32 [N, C, T] from an array; says the layout aloud."""
+    """[N, C, T] from an array; says the layout aloud."""
     _numeric(x, origin)
     if x.ndim == 2 and layout in (None, "NT"):
         x, layout = x[:, None], "NT"
@@ -138,11 +140,11 @@ def _equal(x: np.ndarray, layout: str | None, origin: str, notes: list[str]) -> 
                  f"{'' if layout else '; if channels come last, pass layout=NTC'}.")
     if 0 in x.shape[1:]:
         raise DataError(f"{origin} of shape {x.shape} holds series without a step or a channel: check how it was written.")
-    return np.ascontiguousarray(x, dtype=np.float32)
+    return _real(x, (0, 2))
 
 
 def _rows(x: np.ndarray, ptr: np.ndarray, origin: str) -> np.ndarray:
-    """float32 [sumT, C] after checking that `ptr` cuts it into series of at least one step."""
+    """[sumT, C] after checking that `ptr` cuts it into series of at least one step."""
     x, ptr = np.asarray(x), np.asarray(ptr)
     _numeric(x, origin)
     if x.ndim == 1:
@@ -156,6 +158,16 @@ def _rows(x: np.ndarray, ptr: np.ndarray, origin: str) -> np.ndarray:
                         f"{ptr[-1]}.")
     if (steps == 0).any():
         raise DataError(f"{origin}: series {int(np.argmax(steps == 0))} has no steps: leave it out of ptr.")
+    return _real(x, (0,))
+
+
+def _real(x: np.ndarray, over: tuple[int, ...]) -> np.ndarray:
+    """The values as float32, or float64 where a channel that changes lies far from zero. over: all axes but that of the channels."""
+    if x.dtype.itemsize > 2 and x.dtype != np.float32:
+        x = np.ascontiguousarray(x, dtype=np.float64)
+        low, high = (end.reduce(x, over, where=np.isfinite(x), initial=at) for end, at in ((np.minimum, np.inf), (np.maximum, -np.inf)))
+        if ((low < high) & lies_far(low, high)).any():
+            return x
     return np.ascontiguousarray(x, dtype=np.float32)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from ..contracts import BadItem, DataError, Facts, Source
 from .arrays import check_samples
+from .files import read_file
 from .fingerprints import fingerprint_of
 from .labels import Labels
 from .listing import TEXT_SUFFIXES, class_folders, listed, passed_over, scan
@@ -139,11 +140,7 @@ class TextFiles(TextSource):
         self.settle(self._listing.sizes, what="files", labels=labels, least=least, pack=pack, notes=(*notes, *([note] if note else [])))
 
     def blob(self, index: int) -> bytes:
-        try:
-            with open(os.path.join(self._root, self._listing.path(index)), "rb") as file:
-                return file.read(MOST_BYTES + 1)
-        except OSError as error:
-            raise BadItem(f"unreadable: {error.strerror or error}") from None
+        return read_file(os.path.join(self._root, self._listing.path(index)), MOST_BYTES + 1)
 
     def name(self, index: int) -> str:
         return self._listing.path(int(index))

@@ -87,10 +87,7 @@ def open_json_lines(path: Path, asked: Asked) -> Source:
         first = f" (the first line: {bad[0]})" if bad else ""
         raise DataError(f"{path} holds no record{first}: a .jsonl file has a JSON object on every line.")
     names = list(dict.fromkeys(name for record in records for name in record))
-    try:
-        table = pa.table({name: pa.array([record.get(name) for record in records]) for name in names})
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise DataError(f"{path}: a field has values of several kinds ({str(error).splitlines()[0][:100]}): give it one.") from None
+    table = pa.table({name: _column([record.get(name) for record in records], f"{path}, field '{name}'") for name in names})
     if asked.modality == "text" or (asked.modality is None and _is_texts(table, asked)):
         return text_table(table, asked, origin=str(path), bad=bad)
     if bad:
@@ -98,12 +95,32 @@ def open_json_lines(path: Path, asked: Asked) -> Source:
     return TableSource(table, asked, origin=str(path))
 
 
+def _column(values: list, where: str) -> Any:
+    """The Arrow array of a field."""
+    import pyarrow as pa
+
+    try:
+        try:
+            return pa.array(values)
+        except OverflowError:  # whole numbers of more than 64 bits
+            return pa.array([None if value is None else float(value) for value in values])
+    except (pa.ArrowException, TypeError, ValueError, OverflowError) as error:
+        said = (str(error).splitlines() or [type(error).__name__])[0][:100]
+        raise DataError(f"{where} has values of several kinds or too large ones ({said}): give it one kind.") from None
+
+
 def _record(line: bytes) -> dict | str:
     """The object on a line, or why it is none."""
     try:
         record = json.loads(line.decode())
+        if rb"\ud" in line.lower():  # half of a letter that takes two such escapes cannot be written as UTF-8
+            json.dumps(record, ensure_ascii=False).encode()
     except UnicodeDecodeError as error:
         return f"not UTF-8: byte 0x{line[error.start]:02x} at place {error.start}"
+    except UnicodeEncodeError as error:
+        return f"holds half a letter, \\u{ord(error.object[error.start]):04x}"
+    except RecursionError:
+        return "not JSON that can be read: nested too deeply"
     except ValueError as error:
         return f"not JSON ({error})"
     return record if isinstance(record, dict) else f"a JSON {type(record).__name__}, not an object"

@@ -15,6 +15,7 @@ from ..contracts import BadItem
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8}
 _CODES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d"}
 _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANAR, _PREDICTOR, _FORMAT = 256, 257, 258, 259, 262, 277, 284, 317, 339
+_ORIENTATION = 274
 _KINDS = {1: "u", 2: "i", 3: "f"}
 _MOST_PAGES = 1024
 _DEFLATE = (8, 32946)
@@ -28,14 +29,14 @@ def is_tiff(blob: bytes) -> bool:
 
 
 def for_pillow(pages: list[Tags]) -> bool:
-    """True where Pillow must read the file (fewer than 8 bits, CMYK and the like, LZW or JPEG inside) or does so without loss
-    (one page of 8-bit grey, RGB, RGBA or palette)."""
+    """True where Pillow must read the file (fewer than 8 bits, CMYK and the like, grey in LZW or JPEG) or does so without loss
+    (one page of 8-bit grey, RGB, RGBA or palette). Of 16-bit colours it keeps 8 bits."""
     first = pages[0]
     samples, bits, photometric = _one(first, _SAMPLES, 1), _one(first, _BITS, 1), _one(first, _PHOTOMETRIC, 1)
     if bits < 8 or photometric > 3:
         return True
     plain = len(_channels(pages)) == 1 and (samples <= 2 or samples <= 4 and photometric == 2)
-    return plain and (bits == 8 or _one(first, _COMPRESSION, 1) not in (1, *_DEFLATE))
+    return plain and (bits == 8 or samples == 1 and _one(first, _COMPRESSION, 1) not in (1, *_DEFLATE))
 
 
 def has_alpha(pages: list[Tags]) -> bool:
@@ -60,8 +61,13 @@ def directories(blob: bytes) -> list[Tags]:
     return pages
 
 
+def orientation(pages: list[Tags]) -> int:
+    """How the stored rows and columns lie, 1 to 8 as in EXIF."""
+    return _one(pages[0], _ORIENTATION, 1)
+
+
 def shape_of(pages: list[Tags]) -> tuple[int, int, int]:
-    """(channels, height, width), pages of one sample counting as channels."""
+    """(channels, height, width) as stored, pages of one sample counting as channels."""
     first = pages[0]
     return _one(first, _SAMPLES, 1) * len(_channels(pages)), _one(first, _HEIGHT), _one(first, _WIDTH)
 
@@ -75,7 +81,7 @@ def dtype_of(pages: list[Tags]) -> np.dtype:
 
 
 def read_planes(blob: bytes, pages: list[Tags]) -> np.ndarray:
-    """[C, H, W] in the file's number format. Raises BadItem for what is not supported, with what to do."""
+    """[C, H, W] as stored, in the file's number format, black 0. Raises BadItem for what is not supported, with what to do."""
     order = "<" if blob[:2] == b"II" else ">"
     return np.concatenate([_page(blob, order, tags) for tags in _channels(pages)])
 
@@ -123,7 +129,12 @@ def _page(blob: bytes, order: str, tags: Tags) -> np.ndarray:
         block = block[:height - top, :width - left].transpose(2, 0, 1)
         where = slice(plane, plane + 1) if planar else slice(None)
         out[where, top:top + block.shape[1], left:left + block.shape[2]] = block
-    return out
+    return black_at_zero(out, tags)
+
+
+def black_at_zero(samples: np.ndarray, tags: Tags) -> np.ndarray:
+    """Unsigned samples of a page in which 0 is white turned around, all else as it is."""
+    return np.iinfo(samples.dtype).max - samples if _one(tags, _PHOTOMETRIC, 1) == 0 and samples.dtype.kind == "u" else samples
 
 
 def _block(data: bytes, tags: Tags, dtype: np.dtype, shape: tuple[int, int, int]) -> np.ndarray:

@@ -16,8 +16,8 @@ from .arrayfiles import VIDEO_LAYOUTS
 from .arrays import check_samples, stretch
 from .asked import Asked
 from .canvases import CanvasSource, check_count
-from .decoding import Pixels, content_hash, decode
-from .files import Files
+from .decoding import Pixels, content_hash, decode, read_header
+from .files import Files, read_file
 from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
@@ -89,7 +89,8 @@ class VideoArchive(Archive, VideoSource):
 
 class FrameFolders(VideoSource):
     """Every folder of images below `root` is one clip, its images in the order of their numbers; the folders around the clips are kept
-    as classes where there are at least two side by side. Raises DataError where there are no such folders."""
+    as classes where there are at least two side by side. white: what becomes 255 of frames of 16 bits, None where those looked at have
+    8. Raises DataError where there are no such folders."""
 
     what = "folder of frames"
 
@@ -105,12 +106,37 @@ class FrameFolders(VideoSource):
         for directory, start, stop in zip(files.directories, self._bounds, self._bounds[1:]):
             self._clips.add(*os.path.split(directory), int(files.sizes[start:stop].sum()))
         self.labels, self.classes, note = class_folders(self._clips)
-        self.settle(len(self._clips), notes=[*passed_over(others), *([note] if note else [])], least=least)
+        notes = [*passed_over(others), *([note] if note else [])]
+        if (white := self._measured_white()) is not None:
+            notes.append(f"Frames of 16 bits are read with white at {white:,}: the brightest pixel looked at needs no more bits.")
+        self.white = white
+        self.settle(len(self._clips), notes=notes, least=least)
 
     def paths(self, index: int) -> list[str]:
         """The clip's images, frame 10 after frame 9."""
         found = [os.path.join(self._root, self._files.path(row)) for row in range(*self._bounds[index : index + 2])]
         return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)])
+
+    def set_white(self, white: int) -> None:
+        """Has 16-bit frames read as those of training."""
+        if white != self.white:
+            self.white, self._decoded = white, None
+
+    def _measured_white(self) -> int | None:
+        """The largest number of as many bits as the brightest pixel has (see modalities/image_statistics.py), of some clips' first, middle
+        and last frames."""
+        brightest = 0
+        for index in np.unique(np.linspace(0, len(self._clips) - 1, min(len(self._clips), _SAMPLE)).astype(np.int64)).tolist():
+            paths = self.paths(index)
+            for path in (paths[0], paths[len(paths) // 2], paths[-1]):
+                try:
+                    blob = read_file(path)
+                    if (header := read_header(blob)).dtype == "uint16":
+                        own = decode(blob, max(header.height, header.width), Pixels(3, "uint16"))["x"]
+                        brightest = max(brightest, int(own.max()))
+                except BadItem:
+                    continue  # whoever reads the clip will say so
+        return (1 << max(8, brightest.bit_length())) - 1 if brightest else None
 
     def header(self, index: int) -> tuple[int, int, int]:
         paths = self.paths(index)
@@ -131,11 +157,13 @@ class FrameFolders(VideoSource):
 
     def _frame(self, path: str) -> dict[str, np.ndarray]:
         try:
-            return decode(Path(path).read_bytes(), self._side, Pixels(3, "uint8"))
+            blob = read_file(path)
+            if self.white is None or read_header(blob).dtype != "uint16":
+                return decode(blob, self._side, Pixels(3, "uint8"))
+            deep = decode(blob, self._side, Pixels(3, "uint16"))
+            return deep | {"x": np.rint(np.minimum(deep["x"] * (255 / self.white), 255)).astype(np.uint8)}
         except BadItem as bad:
             raise BadItem(f"frame {os.path.basename(path)}: {bad.reason}") from None
-        except OSError as error:
-            raise BadItem(f"frame {os.path.basename(path)}: {error.strerror or error}") from None
 
     def name(self, index: int) -> str:
         return self._clips.path(int(index))

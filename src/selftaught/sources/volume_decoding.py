@@ -11,9 +11,12 @@ import numpy as np
 import torch
 
 from ..contracts import BadItem, OptionError
+from .arrayfiles import check_unpacked
+from .decoding import BYTE_LIMIT
 
 PERCENTILES = (0.5, 99.5)  # of a volume, which become 0 and 1; what lies beyond is cut
 _VOXELS = 1 << 30
+_PIECE = 1 << 24  # bytes that are unpacked at a time
 _GZIP, _NPY, _ZIP = b"\x1f\x8b", b"\x93NUMPY", b"PK"
 
 
@@ -104,6 +107,7 @@ def nibabel() -> Any:
 
 
 def _npz(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
+    check_unpacked(blob)
     with np.load(io.BytesIO(blob), allow_pickle=False) as arrays:
         if "x" not in arrays:
             raise BadItem(f"holds the arrays {', '.join(arrays) or 'none'}, but no x")
@@ -113,14 +117,25 @@ def _npz(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
 def _nifti(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
     module = nibabel()
     if blob.startswith(_GZIP):
-        try:
-            blob = gzip.decompress(blob)
-        except (EOFError, OSError, zlib.error) as error:
-            raise BadItem(f"truncated or damaged: {error}") from None
+        blob = unzipped(blob)
     image = module.as_closest_canonical(module.Nifti1Image.from_bytes(blob))
     x = np.asanyarray(image.dataobj)  # [W, H, D] or [W, H, D, C]
     spacing = checked_spacing(np.array(image.header.get_zooms()[:3], np.float64))
     return (x.transpose(2, 1, 0) if x.ndim == 3 else x.transpose(3, 2, 1, 0) if x.ndim == 4 else x), spacing[::-1]
+
+
+def unzipped(blob: bytes, limit: int = BYTE_LIMIT) -> bytes:
+    """What a .gz file unpacks to. Raises BadItem where it is damaged or unpacks to more than `limit` bytes, which a file may have."""
+    plain = bytearray()
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(blob)) as file:
+            while piece := file.read(_PIECE):
+                plain += piece
+                if len(plain) > limit:
+                    raise BadItem(f"unpacks to more than {limit >> 20:,} MiB")
+    except (EOFError, OSError, zlib.error) as error:
+        raise BadItem(f"truncated or damaged: {error}") from None
+    return bytes(plain)
 
 
 def checked_spacing(spacing: Any) -> np.ndarray:

@@ -1,5 +1,7 @@
 """S071, T-JEPA: rows of a table described from subsets of their columns, and what the regularisation token does for that."""
 
+from contextlib import contextmanager
+
 import numpy as np
 
 from .arms import DATA, data_file
@@ -27,28 +29,27 @@ def table(name: str):
 DATA["rows"] = table
 
 
+@contextmanager
+def without_cls(backbone):
+    """No token of a Transformer backbone but itself attends to its first, the cls token."""
+    def hidden(block, inputs):
+        x, visible = inputs
+        mask = x.new_ones(x.shape[1], x.shape[1], dtype=bool)
+        mask[1:, 0] = False
+        return x, mask if visible is None else visible & mask
+
+    handles = [block.register_forward_pre_hook(hidden) for block in backbone.transformer.blocks]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
 def prepare() -> None:
     """T-JEPA without its regularisation token: no token attends to it, in student and teacher alike."""
-    from contextlib import contextmanager
-
     from ..contracts import register
     from ..methods import TJEPA
-
-    @contextmanager
-    def without_cls(backbone):
-        """No token of a Transformer backbone but itself attends to its first, the cls token."""
-        def hidden(block, inputs):
-            x, visible = inputs
-            mask = x.new_ones(x.shape[1], x.shape[1], dtype=bool)
-            mask[1:, 0] = False
-            return x, mask if visible is None else visible & mask
-
-        handles = [block.register_forward_pre_hook(hidden) for block in backbone.transformer.blocks]
-        try:
-            yield
-        finally:
-            for handle in handles:
-                handle.remove()
 
     @register("s071_no_reg")
     class NoReg(TJEPA):
@@ -76,6 +77,22 @@ def raw_rows(trained) -> dict[str, float]:
     return {"linear_raw": linear_probe(*found).value}
 
 
+def unseen(trained) -> dict[str, float]:
+    """rankme_unseen: effective rank of the training features, taken as in training, with the token seen by none."""
+    import torch
+
+    from ..measures import rank_me
+
+    encoder = trained.run.encoder
+    with without_cls(encoder.backbone):
+        return {"rankme_unseen": float(rank_me(torch.from_numpy(encoder.embed(trained.train))))}
+
+
+def above_untrained(arms) -> tuple[float, ...]:
+    """The lead over the untrained network on each set."""
+    return tuple(arms[f"t-jepa, {s}"]["linear"] - arms[f"untrained, {s}"]["linear"] for s in SETS)
+
+
 def above_raw(arms) -> tuple[float, ...]:
     """The lead over the raw rows on each set."""
     return tuple(arms[f"t-jepa, {s}"]["linear"] - arms[f"t-jepa, {s}"]["linear_raw"] for s in SETS)
@@ -83,10 +100,11 @@ def above_raw(arms) -> tuple[float, ...]:
 
 def lost(arms) -> float:
     """By how much the effective rank falls without the token, as a part, mean over the sets."""
-    return float(np.mean([1 - arms[f"no reg, {s}"]["rankme"] / arms[f"t-jepa, {s}"]["rankme"] for s in SETS]))
+    return float(np.mean([1 - arms[f"no reg, {s}"]["rankme_unseen"] / arms[f"t-jepa, {s}"]["rankme"] for s in SETS]))
 
 
-SAME = {"steps": 300, "batch_size": 64, "backbone": "table_transformer", "backbone.width": 64, "backbone.depth": 2, "backbone.heads": 4}
+NETWORK = {"batch_size": 64, "backbone": "table_transformer", "backbone.width": 64, "backbone.depth": 2, "backbone.heads": 4}
+SAME = {"steps": 300, **NETWORK}
 
 PROOF = Proof(
     id="S071",
@@ -96,11 +114,14 @@ PROOF = Proof(
                "least three seeds; dropping the regularisation token lowers the effective rank or the accuracy.",
     arms=tuple(arm for s in SETS for arm in (
         Arm(f"t-jepa, {s}", "tjepa", f"rows-{s}", SAME, "subject", 60, (raw_rows,)),
-        Arm(f"no reg, {s}", "s071_no_reg", f"rows-{s}", SAME, "ablation", 60),
+        Arm(f"no reg, {s}", "s071_no_reg", f"rows-{s}", SAME, "ablation", 60, (unseen,)),
+        Arm(f"untrained, {s}", None, f"rows-{s}", {**NETWORK, "backbone.pool": "mean"}, "baseline", 30),
     )),
     claims=(
         Claim("On at least two of three sets the linear model on the features beats that on the rows.", "linear", kind="across arms",
               value=above_raw, least=2),
+        Claim("On at least two of three sets it beats that on the features of the untrained network.", "linear", kind="across arms",
+              value=above_untrained, least=2),
         Claim("Without the regularisation token the effective rank is lower.", "rankme", kind="across arms", value=lost),
     ),
     seeds=(0, 1, 2, 3, 4),

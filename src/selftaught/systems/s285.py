@@ -1,21 +1,12 @@
 """S285, ASiT: to restore what was overwritten, and to know the whole and its parts as a teacher does, on spoken words."""
 
-from . import spoken  # noqa: F401  (its data)
 from .proof import Arm, Claim, Proof
+from .spoken import tuned
 
 WORDS = "words-unseen"
 COMMON = {"backbone": "vit_tiny", "backbone.patch": (64, 4), "backbone.width": 64, "backbone.depth": 2, "backbone.heads": 4,
           "backbone.pool": "mean", "resolution": 48, "batch_size": 64}
 STEPS = {**COMMON, "steps": 200}
-
-
-def tuned(trained) -> dict[str, float]:
-    """finetune: accuracy on the unseen speakers of the network fine-tuned with 100 labelled words, as long as from scratch."""
-    from ..protocols.baselines import Supervision
-    from ..protocols.finetune import finetune
-
-    budget = Supervision(steps=60, passes=100)
-    return {"finetune": finetune(trained.run.encoder, trained.train, trained.test, labels=100, seed=trained.seed, budget=budget).value}
 
 
 PROOF = Proof(

@@ -228,6 +228,7 @@ PROOF = Proof(
               "lumps: from scratch, as long"),
         Claim("What MAE fills into hidden tokens of heads has less than half of the squared error of the mean.", "left", "heads: mae",
               kind="threshold", direction="smaller", margin=0.5),
+        Claim("And what it fills into those of lumps.", "left", "lumps: mae", kind="threshold", direction="smaller", margin=0.5),
         Claim("With targets of other volumes Dice is lower.", "dice", "heads: targets of other volumes", "heads: mae", "smaller"),
         Claim("The command's table has all results of at least four rows.", "rows", "the command", kind="threshold", margin=3.5),
         Claim("Training from scratch is one of them.", "scratch", "the command", kind="threshold", margin=0.5),

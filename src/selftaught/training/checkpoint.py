@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -59,8 +60,10 @@ def _plain(tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
 
 
 def save_checkpoint(folder: Path, step: int, method: nn.Module, optimiser: torch.optim.Optimizer, state: dict[str, Any],
-                    *, keep: int = 2) -> Path:
+                    *, seen: dict[str, np.ndarray] | None = None, keep: int = 2) -> Path:
     """Writes `folder/step-N` and removes all but the newest `keep`. A failure leaves the earlier checkpoints as they were.
+
+    state: JSON. seen: content hashes (uint64 [N]) of what every stream has read.
 
     Raises SelftaughtError naming the last whole checkpoint when the disk is full or the folder cannot be written.
     """
@@ -71,6 +74,8 @@ def save_checkpoint(folder: Path, step: int, method: nn.Module, optimiser: torch
         temporary.mkdir()
         save_file(_plain(method.state_dict()), temporary / "method.safetensors")
         save_file(_plain(_optimiser_tensors(optimiser)), temporary / "optimiser.safetensors")
+        if seen:
+            save_file({k: torch.from_numpy(v.view(np.int64)) for k, v in seen.items()}, temporary / "seen.safetensors")
         (temporary / "state.json").write_text(json.dumps({"format": 1, "step": step, **state}), encoding="utf-8")
         for part in temporary.iterdir():
             sync(part)
@@ -92,7 +97,7 @@ def save_checkpoint(folder: Path, step: int, method: nn.Module, optimiser: torch
 def load_checkpoint(path: Path, method: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
     """Restores method and optimiser in place, keeping memory formats (so that a resumed step is the same to the bit).
 
-    Returns the state saved beside them.
+    Returns the state saved beside them, with what was `seen`.
     """
     method.load_state_dict(load_file(path / "method.safetensors"))
     if optimiser is not None:
@@ -104,7 +109,9 @@ def load_checkpoint(path: Path, method: nn.Module, optimiser: torch.optim.Optimi
             for name, p in zip(group["names"], group["params"]):
                 if name in saved:
                     optimiser.state[p] = {k: _like(p, v) for k, v in saved[name].items()}
-    return json.loads((path / "state.json").read_text(encoding="utf-8"))
+    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
+    seen = load_file(path / "seen.safetensors") if (path / "seen.safetensors").is_file() else {}
+    return {**state, "seen": {k: v.numpy().view(np.uint64) for k, v in seen.items()}}
 
 
 def _like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:

@@ -40,9 +40,12 @@ def recorded(decisions: dict[str, dict[str, Any]]) -> dict[str, Any]:
             if (d["value"] is not None or d["by"] == "user") and not (d["by"] == "recipe" and "." in key)}
 
 
-def refuse_changes(run: Any, written: dict[str, Any], overrides: dict[str, Any]) -> None:
-    """OptionError unless every key that bears on what is learned was asked for with this value when the run (its folder, for the
-    sentence) began, or decided so."""
+def refuse_changes(run: Any, written: dict[str, Any], overrides: dict[str, Any], fingerprint: str) -> None:
+    """OptionError unless `run` (a folder) began with these data and with these values of all keys that bear on what is learned: as
+    they were asked for then, or decided."""
+    if written["fingerprint"] != fingerprint:
+        raise OptionError(f"The data have changed since {run} began (fingerprint {written['fingerprint']}, now {fingerprint}); start a "
+                          "new run with another --out, or restore the data.")
     asked = written.get("asked", {})
     for key, value in overrides.items():
         now, decision = as_json(parse(value)), written["decisions"].get(key)
@@ -51,5 +54,5 @@ def refuse_changes(run: Any, written: dict[str, Any], overrides: dict[str, Any])
         if key in FREE or known and (asked.get(key, decided) == now or as_json(fit_type(key, now, decided)) == decided):
             continue
         began = f"with {key}={from_json(asked.get(key, decided))}" if known else f"without {key}"
-        raise OptionError(f"{run} began {began}; resuming with {key}={value} would be another run. "
+        raise OptionError(f"{run} began {began}; resuming with {key}={from_json(now)} would be another run. "
                           "Leave the key out, or start anew with another --out.")

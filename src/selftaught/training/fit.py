@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
@@ -50,12 +50,14 @@ class Settings:
 
 @dataclass
 class Outcome:
-    """What a fit did. wait: fraction of the time spent waiting for data. verdict: of the health monitor, None when healthy."""
+    """What a run did, in all processes it took one after another. seconds: of training, `earlier` of them before the last resume.
+    wait: seconds spent waiting for data. verdict: of the health monitor, None when healthy. losses: since the last resume."""
 
     steps: int = 0
     seconds: float = 0.0
     samples: int = 0
     wait: float = 0.0
+    earlier: float = 0.0
     verdict: Verdict | None = None
     losses: list[float] = field(default_factory=list)
 
@@ -117,8 +119,9 @@ class Engine:
         rate = rate_schedule(self.training, self.peak, self.clock(0))
         progress = Progress(steps, start=self.start, shown=self.settings.progress and self.place.leads)
         readers = {name: s.batches(self.start, steps, **self._slice()) for name, s in self.streams.items() if s is not self.main}
+        self._stop_if_sick(None, self.start)  # a run that had collapsed stays so
         self.method.train()
-        began = time.perf_counter()
+        began = time.perf_counter() - self.outcome.earlier
         for first in self._epochs(self.start, last, each):
             until = min((first // each + 1) * each, last)
             if first % each == 0:
@@ -130,7 +133,8 @@ class Engine:
                 self.outcome.seconds = time.perf_counter() - began
                 if (step + 1) % self.settings.log_every == 0 or step + 1 == last:
                     self._flush(progress, step + 1)
-                stop = self.place.any(interruption.signal) if (step + 1) % self.settings.log_every == 0 else None
+                asks = self.place.world == 1 or (step + 1) % self.settings.log_every == 0  # several wait for one another to ask
+                stop = self.place.any(interruption.signal) if asks else None
                 if stop or ((step + 1) % self.settings.checkpoint_every == 0 and step + 1 < last):
                     self._flush(progress, step + 1)
                     self._save(step + 1)
@@ -158,7 +162,7 @@ class Engine:
         parts: list[dict[str, Tensor]] = []
         for micro in range(self.training.accumulate):
             views, batch = self._read(readers, step)
-            torch.manual_seed(hash_key(self.settings.seed, "forward", step * self.training.accumulate + micro, self.place.rank))
+            self.place.seed(hash_key(self.settings.seed, "forward", step * self.training.accumulate + micro, self.place.rank))
             self.health.arm(due and micro == 0)
             with self.place.fabric.no_backward_sync(self.model, enabled=micro + 1 < self.training.accumulate):
                 out = self.place.forward(self.model, self.method, views, batch)
@@ -241,7 +245,7 @@ class Engine:
             self.folder.log(lines)
         self.tracker.log(lines)
         bad_items = sum(getattr(s.reader, "bad", 0) for s in self.streams.values())
-        progress.update(done, loss=self.outcome.losses[-1], samples=self.outcome.samples, wait=wait, bad=bad_items)
+        progress.update(done, loss=self.outcome.losses[-1], samples=(done - self.start) * self.main.batch_size, wait=wait, bad=bad_items)
         self._stop_if_sick(trouble, done)
 
     def _stop_if_sick(self, trouble: tuple[int, list[str]] | None, done: int) -> None:
@@ -253,12 +257,25 @@ class Engine:
             self._save(done)
             raise Collapsed(str(self.outcome.verdict))
 
+    def _check_weights(self, step: int) -> None:
+        """What the last step made of the weights, no loss has told yet."""
+        sizes = torch._foreach_norm([p.float() for p in self.method.parameters()])
+        if not torch.stack(sizes).isfinite().all():
+            self._stop_if_sick((step, ["the norm of the weights"]), step)
+
     def _save(self, step: int) -> None:
+        self._check_weights(step)
         if self.folder is None:
             return
-        state = {"health": self.health.state(), "seed": self.settings.seed, "samples": self.outcome.samples}
+        found = self.outcome
+        state = {"health": self.health.state(), "seed": self.settings.seed, "samples": found.samples, "seconds": found.seconds,
+                 "wait": found.wait, "verdict": asdict(found.verdict) if found.verdict else None}
+        readers = {name: s.reader for name, s in self.streams.items() if getattr(s.reader, "seen", None) is not None}
+        for reader in readers.values():
+            reader.seen = self.place.merged(reader.seen)
         if self.place.leads and step != self.start:
-            self.saved = save_checkpoint(self.folder.checkpoints, step, self.method, self.optimiser, state)
+            self.saved = save_checkpoint(self.folder.checkpoints, step, self.method, self.optimiser, state,
+                                         seen={name: r.seen for name, r in readers.items()})
         self.place.fabric.barrier()
 
     def _resume(self) -> None:
@@ -267,7 +284,11 @@ class Engine:
             self.start, self.saved = latest
             state = load_checkpoint(self.saved, self.method, self.optimiser)
             self.health.restore(state["health"])
-            self.outcome.steps = self.start
+            for name, seen in state["seen"].items():
+                self.streams[name].reader.seen = seen
+            verdict, seconds = state.get("verdict"), state.get("seconds", 0.0)
+            self.outcome = Outcome(self.start, seconds, state["samples"], state.get("wait", 0.0), earlier=seconds,
+                                   verdict=Verdict(**verdict) if verdict else None)
         if self.folder is not None and self.place.leads:
             self.folder.cut_metrics(self.start)  # lines of steps after the checkpoint, all where there is none
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
+import math
 import os
-import shutil
 from pathlib import Path
 from typing import IO, Any
 
@@ -25,7 +26,9 @@ class RunFolder:
         self.encoder = self.path / "encoder"
         self.quarantine = self.path / "quarantine.jsonl"
         self.report = self.path / "report.html"
+        self.summary = self.path / "summary.json"
         self._metrics = self.path / "metrics.jsonl"
+        self.fresh = False  # whether this process began it
         self._lock: IO[str] | None = None
         self._stream: IO[str] | None = None
 
@@ -49,6 +52,7 @@ class RunFolder:
             self._lock.close()
             self._lock = None
             raise SelftaughtError(f"Another process is training in {self.path}; wait for it or choose another folder.") from None
+        self.fresh = not self.exists()
 
     def close(self) -> None:
         for handle in (self._stream, self._lock):
@@ -69,6 +73,13 @@ class RunFolder:
         except ValueError as error:
             raise SelftaughtError(f"{self.path / 'run.yaml'} cannot be read ({error}); it was edited or damaged.") from None
 
+    def preprocessing(self) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / "preprocessing.json").read_text(encoding="utf-8"))
+        except (FileNotFoundError, ValueError):
+            raise SelftaughtError(f"{self.path} cannot be continued: its preprocessing.json is missing or damaged. Restore it, or start "
+                                  "anew with another --out.") from None
+
     def latest(self) -> tuple[int, Path] | None:
         found = checkpoints(self.checkpoints)
         return found[-1] if found else None
@@ -76,32 +87,39 @@ class RunFolder:
     def cut_metrics(self, step: int) -> None:
         """Drops the lines of steps after `step` (written after the checkpoint that is resumed) and half-written ones."""
         kept = [line for line in self.metrics() if line["step"] <= step]
-        write_text(self._metrics, "".join(json.dumps(line) + "\n" for line in kept))
+        write_text(self._metrics, _written(kept))
 
     def log(self, lines: list[dict[str, Any]]) -> None:
         if self._stream is None:
             self._stream = open(self._metrics, "a", encoding="utf-8")
         try:
-            self._stream.write("".join(json.dumps(line) + "\n" for line in lines))
+            self._stream.write(_written(lines))
             self._stream.flush()
         except OSError as error:
             raise SelftaughtError(f"Could not write to {self._metrics} ({error.strerror}). Free some space and resume.") from error
 
     def metrics(self) -> list[dict[str, Any]]:
-        """All whole lines of metrics.jsonl."""
+        """All whole lines of metrics.jsonl; NaN where a number was not finite."""
         found = []
         if self._metrics.is_file():
             for line in self._metrics.read_text(encoding="utf-8").splitlines():
                 try:
-                    found.append(json.loads(line))
+                    found.append({k: math.nan if v is None else v for k, v in json.loads(line).items()})
                 except ValueError:
                     break
         return found
 
     def discard(self) -> None:
-        """Removes the folder (a test's, or a run that never started)."""
+        """Removes what this process wrote if its run never took a step, and the folder where nothing else lies in it: a start that
+        failed leaves the name free."""
+        if not self.fresh or self.latest() or self.metrics() or self.quarantine.exists():
+            return
         self.close()
-        shutil.rmtree(self.path, ignore_errors=True)
+        for name in ("run.yaml", "preprocessing.json", "metrics.jsonl", ".lock"):
+            (self.path / name).unlink(missing_ok=True)
+        for place in (self.checkpoints, self.path):
+            with contextlib.suppress(OSError):  # there is none, or something of the user's lies in it
+                place.rmdir()
 
     def write(self, name: str, text: str) -> Path:
         write_text(self.path / name, text)
@@ -110,3 +128,9 @@ class RunFolder:
     def size(self) -> int:
         """Bytes on disk."""
         return sum(os.path.getsize(p) for p in self.path.rglob("*") if p.is_file())
+
+
+def _written(lines: list[dict[str, Any]]) -> str:
+    """A line of JSON each, which knows null, but neither NaN nor infinity."""
+    plain = ({k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in line.items()} for line in lines)
+    return "".join(json.dumps(line, allow_nan=False) + "\n" for line in plain)

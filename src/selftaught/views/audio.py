@@ -76,11 +76,12 @@ class AudioViews:
 
     batch.x: float [B, samples], lengths int64 [B] in samples where they vary. mean, std: of the log-mel spectrograms. window: frames
     that the network sees of a clip; a longer one shows a window of them, at random, in the middle where the spec has no randomness.
+    varied: whether clips of the data differ in length (see AudioSpec); where not, a shorter one among them fills its random views too.
     x is exactly 0, the mean, past its length (in frames). The spectrogram of a batch is made once for all views.
     """
 
-    def __init__(self, sides: Sequence[AudioSide], logmel: LogMel, mean: float, std: float, window: int):
-        self.sides, self.logmel, self.mean, self.std, self.window = tuple(sides), logmel, mean, std, window
+    def __init__(self, sides: Sequence[AudioSide], logmel: LogMel, mean: float, std: float, window: int, varied: bool = True):
+        self.sides, self.logmel, self.mean, self.std, self.window, self.varied = tuple(sides), logmel, mean, std, window, varied
 
     def __call__(self, batch: Batch, draws: Draws) -> list[View]:
         x, lengths = self.spectrogram(batch)
@@ -94,7 +95,7 @@ class AudioViews:
         spec, applied = side.spec, {}
         given = torch.full_like(draws.keys, x.shape[-1]) if lengths is None else lengths
         seen = given.clamp(max=self.window)
-        varied = lengths is not None
+        varied = lengths is not None and (self.varied or not spec.random)
         start, kept, length = cropped(spec, draws, given, seen, side.frames, applied, varied)
         if spec.crop_p or not x.shape[-1] == self.window == side.frames:
             time = torch.arange(side.frames, device=x.device) + 0.5

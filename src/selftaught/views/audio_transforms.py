@@ -41,9 +41,9 @@ class PatchAudio(AudioViews):
     `Transformed`. Sound has no colours: `blur_chroma` changes nothing. `whole`: a side that comes first. applied: aperture [B, 2], turn.
     """
 
-    def __init__(self, spec: AudioSpec, need: Patches, logmel: LogMel, mean: float, std: float, window: int, *,
+    def __init__(self, spec: AudioSpec, need: Patches, logmel: LogMel, mean: float, std: float, window: int, varied: bool = True, *,
                  whole: AudioSide | None = None):
-        super().__init__([] if whole is None else [whole], logmel, mean, std, window)
+        super().__init__([] if whole is None else [whole], logmel, mean, std, window, varied)
         self.spec, self.need = replace(spec, crop_p=0.0), need
         self.bands, self.frames = (min(extent, max(LEAST_PATCH, round(extent / need.side * (1 - need.jitter) / 4) * 4))
                                    for extent in (logmel.mels, window))

@@ -28,7 +28,7 @@ Change = Callable[[list[dict[str, Tensor]], Tensor], list[dict[str, Tensor]]]
 class GridSpec(ImageSpec):
     """One view. shape: its cells along the three axes (`size` is the last side). reverse: probability that the first axis is turned
     around. Of clips, stride: frames of the canvas from one to the next, uniform in the range, less where the clip is too short.
-    Of volumes, scale: part of the volume; ratio: of two sides; turn: probability of 1 to 3 quarter turns about the first axis
+    Of volumes, scale: part of the volume's cells; ratio: of two sides; turn: probability of 1 to 3 quarter turns about the first axis
     (where the other two are equally long; a half turn where not). No cutout, and volumes are not rotated by degrees."""
 
     shape: tuple[int, int, int] = (1, 1, 1)
@@ -138,8 +138,9 @@ def frames_of(start: Tensor, stop: Tensor, reverse: Tensor, frames: Tensor, coun
 
 class VolumeViews(GridViews):
     """Views of volumes: float canvases [B, C, D, H, W], size (cells of the middle that the volume takes). A crop keeps the canvas's
-    proportions but for `ratio`, and lies within the volume, or around it where that is smaller. Flips along each axis (reverse,
-    vertical_flip, flip), blur along each, brightness and contrast a channel, noise. statistics: also `canvas`, its cells (D, H, W)."""
+    proportions but for `ratio`, and lies within the volume, or around it along an axis where that is shorter. Flips along each axis
+    (reverse, vertical_flip, flip), blur along each, brightness and contrast a channel, noise. statistics: also `canvas`, its cells
+    (D, H, W)."""
 
     def __init__(self, specs: list[GridSpec], statistics: dict[str, Any]):
         super().__init__(specs, statistics)
@@ -154,6 +155,7 @@ class VolumeViews(GridViews):
         plan = {name: u[:, k] < p for k, (name, p) in enumerate((("reverse", spec.reverse), ("vertical_flip", spec.vertical_flip),
                                                                  ("flip", spec.flip), ("jittered", spec.jitter)))}
         plan |= {"box": crop_boxes(draws, self._extent(sizes), spec), "grey": still, "solarised": still}
+        plan["part"] = (plan["box"][:, 3:] - plan["box"][:, :3]).prod(1) / self._extent(sizes).prod(1)
         plan["sigma"] = torch.where(u[:, 4] < spec.blur, draws.uniform("sigma", low=spec.sigma[0], high=spec.sigma[1]), 0.0)
         quarters = 1 + draws.integers("turn", 3)
         square = spec.shape[1] == spec.shape[2]
@@ -185,12 +187,15 @@ class VolumeViews(GridViews):
 def crop_boxes(draws: Draws, extent: Tensor, spec: GridSpec) -> Tensor:
     """float32 [B, 6]: a random crop of every volume. extent: [B, 3], which part of the canvas, in its middle, the volume takes.
 
-    The part of the canvas is uniform in `scale`; the logarithms of the sides' proportions are uniform in `ratio`."""
-    part = spec.scale[0] + (spec.scale[1] - spec.scale[0]) * draws.uniform("scale")
+    The crop's part of the volume (its cells by the volume's) is uniform in `scale`; the logarithms of the sides' proportions are uniform
+    in `ratio`, drawn together where a side would be longer than the canvas."""
+    part = (spec.scale[0] + (spec.scale[1] - spec.scale[0]) * draws.uniform("scale")) * extent.prod(1)
     low, high = math.log(spec.ratio[0]), math.log(spec.ratio[1])
     stretch = low + (high - low) * draws.uniform("ratio", 3)
-    side = part[:, None] ** (1 / 3) * ((stretch - stretch.mean(1, keepdim=True)) / 2).exp()
-    side = side.clamp(max=1.0)  # [B, 3]
+    stretch = (stretch - stretch.mean(1, keepdim=True)) / 2  # [B, 3], in all 0: the part stays as it was drawn
+    room = -part.log() / 3
+    stretch = stretch * (room / stretch.amax(1).clamp(min=1e-6)).clamp(max=1.0)[:, None]
+    side = (part.log()[:, None] / 3 + stretch).exp().clamp(max=1.0)  # 1 but for rounding
     start = (1 - extent) / 2 + draws.uniform("place", 3) * (extent - side)
     start = start.clamp(min=0.0).minimum(1 - side)
     return torch.cat([start, start + side], 1)

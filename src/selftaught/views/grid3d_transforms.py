@@ -114,8 +114,8 @@ def described(applied: dict[str, Tensor], spec: GridSpec, time: bool) -> Tensor:
     the least that may be drawn, 1 all), flip, reverse, the stride of a clip (vertical flip of a volume), brightness in parts of its
     strength."""
     box = applied["box"]
-    centre, extent = box[:, :3] + box[:, 3:] - 1, (box[:, 3:] - box[:, :3])[:, 1 if time else 0 :]
-    part = 1 - 2 * extent.prod(1).log() / min(math.log(spec.scale[0]), -1e-3)
+    centre, part = box[:, :3] + box[:, 3:] - 1, (box[:, 4:] - box[:, 1:3]).prod(1) if time else applied["part"]
+    part = 1 - 2 * part.log() / min(math.log(spec.scale[0]), -1e-3)
     low, high = spec.stride
     third = 2 * (applied["stride"] - low) / max(high - low, 1) - 1 if time else applied["vertical_flip"].float()
     brightness = (applied["brightness"] - 1) / max(spec.brightness, 1e-3)

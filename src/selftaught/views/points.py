@@ -77,12 +77,13 @@ class PointViews:
 
     batch.x: float [B, C, P], lengths int64 [B] where they vary. mean, std: of the C − 3 columns behind the places. normals: where in x
     the three columns of normals begin, which turn along; None where there are none. Every cloud is centred at its centroid and scaled
-    into the unit ball. What a view leaves out it fills, where all clouds are of one size, with points that it shows, again; where they
-    are not, its length says how many it shows. applied: quaternion [B, 4] of the turn, scale [B, 3], move [B, 3], kept [B].
+    into the unit ball. What a view leaves out it fills, where all clouds are of one size (not varied), with points that it shows, again;
+    where they are not, its length says how many it shows. applied: quaternion [B, 4] of the turn, scale [B, 3], move [B, 3], kept [B].
     """
 
-    def __init__(self, sides: Sequence[PointSide], mean: Sequence[float], std: Sequence[float], normals: int | None = None):
-        self.sides, self.normals = tuple(sides), normals
+    def __init__(self, sides: Sequence[PointSide], mean: Sequence[float], std: Sequence[float], normals: int | None = None, *,
+                 varied: bool = True):
+        self.sides, self.normals, self.varied = tuple(sides), normals, varied
         self.mean = torch.tensor(mean, dtype=torch.float32)[:, None]
         self.std = torch.tensor(std, dtype=torch.float32)[:, None]
 
@@ -100,13 +101,14 @@ class PointViews:
 
     def _view(self, x: Tensor, lengths: Tensor | None, side: PointSide, draws: Draws) -> View:
         spec, applied = side.spec, {}
+        fills = lengths is None or spec.chooses and not self.varied
         given = torch.full_like(draws.keys, x.shape[2]) if lengths is None else lengths
         count, positions = given, F.pad(torch.zeros_like(x[:, :, 0])[:, :3], (0, 1), value=1.0)
         if spec.chooses or side.points != x.shape[2]:
-            x, count, positions = chosen(x, given, side, draws, again=lengths is None)
+            x, count, positions = chosen(x, given, side, draws, again=fills)
         applied["kept"] = count / given
         x = self._moved(x, spec, draws, applied)
-        if lengths is None:
+        if fills:
             return View(x, positions=positions, applied=applied, role=side.role)
         return View(x * inside(count, x.shape[2]), count, positions=positions, applied=applied, role=side.role)
 

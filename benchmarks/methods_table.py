@@ -35,7 +35,7 @@ from selftaught.plan import Plan, make_plan
 from selftaught.protocols import random_encoder
 from selftaught.sources import align_classes, open_source
 from selftaught.systems.arms import data_file, proof_data
-from selftaught.training import fit
+from selftaught.training import Interrupted, fit
 
 RESULTS = Path(__file__).parent / "results" / "methods_table.jsonl"
 NARROW = {"backbone.width": 96, "backbone.depth": 4, "backbone.heads": 3}  # a transformer that costs about what the others do
@@ -182,6 +182,8 @@ def arm(name: str, method: str, seed: int) -> dict[str, Any]:
         found = scored(encoder.embed, name) | measured(head_outputs(learner, plan, source), "head")
     except NotApplicable as reason:
         return {"not_applicable": str(reason)}
+    except Interrupted:  # whoever stops the table does not want the next arm
+        raise
     except (SelftaughtError, RuntimeError, ValueError) as error:  # one method that fails does not end hours of others
         return {"failed": f"{type(error).__name__}: {error}"}
     return found | {"steps": plan["steps"], "seconds": round(seconds, 2), "loss": round(float(np.mean(outcome.losses[-10:])), 5),

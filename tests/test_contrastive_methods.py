@@ -252,8 +252,8 @@ def test_moco_v3_freezes_the_patches_of_a_token_backbone_only():
     assert sum(isinstance(m, nn.Linear) for m in build("moco_v3").student.head) == 2
     free = find("method", "moco_v3")(vit(), width=6, hidden=8, frozen_patches=False)
     assert all(p.requires_grad for p in free.student.parameters())
-    words = find("backbone", "text_transformer")(Facts("text", ITEMS, (16,), vocabulary=30), width=12, depth=1, heads=2)  # vectors of words are no patches
-    assert all(p.requires_grad for p in find("method", "moco_v3")(words, width=6, hidden=8).student.parameters())
+    words = find("backbone", "text_transformer")(Facts("text", ITEMS, (16,), vocabulary=30), width=12, depth=1, heads=2)
+    assert all(p.requires_grad for p in find("method", "moco_v3")(words, width=6, hidden=8).student.parameters())  # words are no patches
 
 
 @pytest.mark.parametrize("proximal", [0.0, 3.0])

@@ -215,6 +215,8 @@ def test_any_module_becomes_a_backbone(gives, width, tokens):
     module = Odd(gives)
     backbone = build_backbone(module, Facts("image", 9, (3, 8, 8)))
     assert backbone.width == width and ("tokens" in backbone.abilities) == (tokens is not None)
+    assert type(module.norm) is nn.BatchNorm1d  # the user's own stays as it was
+    module = backbone.module
     assert module.training and module.norm.training and not module.inside.training
     assert type(module.norm) is BatchNorm and int(module.norm.num_batches_tracked) == 0
     x = torch.randn(2, 3, 8, 8)
@@ -236,8 +238,8 @@ def test_what_is_no_backbone_is_explained(gives, says):
 
 
 def test_adapted_series_and_tables():
-    conv = nn.Sequential(nn.LazyConv1d(6, 3, stride=2, padding=1), nn.BatchNorm1d(6))
-    backbone = build_backbone(conv, SERIES)
+    backbone = build_backbone(nn.Sequential(nn.LazyConv1d(6, 3, stride=2, padding=1), nn.BatchNorm1d(6)), SERIES)
+    conv = backbone.module
     assert backbone.width == 6 and backbone(torch.randn(2, 2, 50)).tokens.shape == (2, 25, 6)
     x = torch.randn(2, 2, 50)
     found = backbone.eval()(x, lengths=torch.tensor([50, 21]))
@@ -247,7 +249,7 @@ def test_adapted_series_and_tables():
     given = build_backbone(nn.Flatten(), SERIES, example=torch.zeros(1, 2, 10))
     assert given.width == 20
     ours = build_backbone("convnet", SERIES)
-    assert build_backbone(ours, SERIES) is ours and isinstance(given, Backbone)
+    assert type(build_backbone(ours, SERIES)) is type(ours) and isinstance(given, Backbone)
     with pytest.raises(OptionError, match="option of the backbone Linear"):
         build_backbone(nn.Linear(5, 7), TABLE, depth=3)
 

@@ -16,8 +16,9 @@ WORDS = {
     "zip": [f"0{1000 + i % 7}" for i in range(ROWS)], "flag": ["True" if i % 3 else "False" for i in range(ROWS)],
     "utc": [f"2024-03-{i % 9 + 10}T10:00:00Z" for i in range(ROWS)], "zoned": [f"2024-03-{i % 9 + 10} 10:00:00+01:00" for i in range(ROWS)],
     "iso": [f"2024-03-{i % 9 + 10}" for i in range(ROWS)], "dashes": [f"{i % 20 + 1:02d}-03-2024" for i in range(ROWS)],
-    "clock": [f"{i % 20:02d}:30" for i in range(ROWS)], "hex": [f"0x{i % 5}" for i in range(ROWS)], "whole": [f"{i % 6}" for i in range(ROWS)],
-    "real": [f"{i * .37}" for i in range(ROWS)], "city": [["Rome", "Oslo", "NA"][i % 3] for i in range(ROWS)],
+    "clock": [f"{i % 20:02d}:30" for i in range(ROWS)], "hex": [f"0x{i % 5}" for i in range(ROWS)],
+    "whole": [f"{i % 6}" for i in range(ROWS)], "real": [f"{i * .37}" for i in range(ROWS)],
+    "city": [["Rome", "Oslo", "NA"][i % 3] for i in range(ROWS)],
 }
 KINDS = {"flag": "boolean", "utc": "date", "zoned": "date", "iso": "date", "dashes": "date", "clock": "numeric", "real": "numeric",
          "whole": "numeric", "zip": "categorical", "hex": "categorical", "city": "categorical"}

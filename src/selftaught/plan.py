@@ -144,15 +144,6 @@ class Plan:
         return Stream(loader, views, self["batch_size"], len(source), self["seed"], name, clean=clean)
 
 
-def _present(device: str) -> str:
-    """The device, which torch sees here and can count as it is written."""
-    kind, colon, number = device.partition(":")
-    counted = not colon or kind == "cuda" and number.isdecimal() and int(number) < torch.cuda.device_count()
-    if not counted or kind == "mps" and not torch.backends.mps.is_available():
-        raise OptionError(f"device={device}, but torch sees no such device here; use device=cpu or device=auto.")
-    return device
-
-
 ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks",
              "mask_tokens": "places for mask tokens"}
 
@@ -270,7 +261,7 @@ class Planner:
         return training_with(method.defaults, self.nested["training"])
 
     def _machine(self) -> None:
-        device = _present(resolve_device(self.choose("device", "auto", "")))
+        device = resolve_device(self.choose("device", "auto", ""))
         self.choose("devices", 1, "")
         convolutional = len(self.facts.shape) == 3 and device != "mps"
         native = native_bfloat16(device)

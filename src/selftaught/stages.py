@@ -95,14 +95,15 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
     data: whatever `open_source` takes (a path, arrays, a table, …). method: a name, a Method class, or None to let the plan
     choose. out: the run folder (default: `runs/NAME-N`). resume: continue the run in `out` if there is one. target, group,
     layout, modality: name columns, axes and the kind of data, where it does not say so. init: a run folder or Run whose weights
-    to start from. overrides: any key of the plan (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`). say: called
-    with every line of the plan.
+    to start from. overrides: any key of the plan (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`); of a
+    `backbone` that is a module a copy is trained. say: called with every line of the plan.
     Raises SelftaughtError subclasses, each one sentence.
     """
     if method is not None:
         overrides["method"] = method
     say = say or (lambda line: None)
-    folder, place = RunFolder(out if out is not None else default_folder(data)), _several(overrides)
+    folder = RunFolder(out if out is not None else default_folder(data))
+    place = _several({**(recorded(folder.decisions()["decisions"]) if resume and folder.exists() else {}), **overrides})
     leads, weights = place is None or place.leads, None if init is None else _Weights(init)
 
     def job() -> _Job:
@@ -124,12 +125,12 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
         folder.close()
 
 
-def _several(overrides: dict[str, Any]) -> Place | None:
+def _several(wanted: dict[str, Any]) -> Place | None:
     """The place of this process among several, started now if `devices` asks for them; None where it is the only one."""
-    devices = fit_type("devices", overrides.get("devices", 1), 1)
+    devices = fit_type("devices", wanted.get("devices", 1), 1)
     if devices == 1 and "TORCHELASTIC_RUN_ID" not in os.environ:
         return None
-    return launch(Settings(1, device=overrides.get("device", "auto"), devices=devices))
+    return launch(Settings(1, device=wanted.get("device", "auto"), devices=devices))
 
 
 def _leader_first(place: Place | None, work: Callable[[], T]) -> T:

@@ -29,8 +29,8 @@ class ASiT(Method):
     a, b: two crops of an item, as they are for the teacher. ã: groups of tokens overwritten in it, half to 70 % of them by a mask token
     (the authors set the values to zero) and the same part of the rest by what another item of the batch shows there (rows 2k and 2k + 1
     lend each other theirs). P: softmax of scores at `temperature`, the teacher's less a moving centre and sharper; whole and tokens share
-    a head up to its last layer. Without drop path. Short runs overwrite about half of the tokens, and have a teacher that keeps up. The kept encoder is the
-    teacher's.
+    a head up to its last layer. Without drop path. Short runs overwrite about half of the tokens, and have a teacher that keeps up. The
+    kept encoder is the teacher's.
     """
 
     needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.5, 0.7), count=2, size=3))

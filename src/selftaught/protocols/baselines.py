@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -93,8 +93,6 @@ def supervised_plan(encoder: Encoder, labelled: Source, budget: Supervision, *, 
 
 
 def _with_facts(encoder: Encoder, facts: Any) -> Any:
-    from dataclasses import replace
-
     return replace(encoder.preprocessing, facts=facts)
 
 
@@ -110,7 +108,7 @@ def train_supervised(encoder: Encoder, labelled: Source, *, seed: int = 0, budge
     method = plan.build_method(initialise)
     if prepare:
         prepare(method)
-    fit(method, stream, plan.training(), plan.settings(progress=False))
+    fit(method, stream, plan.training(), replace(plan.settings(progress=False), stop_on_collapse=False))  # its score says what it is worth
     return Encoder(method.kept(), encoder.preprocessing, backbone_name=encoder.backbone_name,
                    backbone_options=encoder.backbone_options, lineage={"method": "supervised", "labels": len(labelled)}), method
 

@@ -143,7 +143,8 @@ def _likeliest(table: Any, asked: Asked, origin: str, notes: list[str]) -> tuple
     """The free-text column with a usual name, else the longest; said aloud where there are several."""
     texts = free_texts(table, asked)
     if not texts:
-        texts = [n for n in table.column_names if n not in (asked.target, asked.group) and _holds_strings(table[n].type)]
+        texts = [n for n in table.column_names if n not in (asked.target, asked.group) and _holds_strings(table[n].type)
+                 and read_column(n, table[n], as_input=True).kind in ("text", "categorical")]  # no dates or truth values in words
         if len(texts) != 1:
             raise OptionError(f"{origin} has no column of running text that can be told from others: name it, layout=text=COLUMN.")
     named = sorted((n for n in texts if n.lower() in TEXT_NAMES), key=lambda n: TEXT_NAMES.index(n.lower()))

@@ -28,10 +28,12 @@ def resolve_device(device: str) -> str:
     """'auto' → 'cuda' where there is one, else 'cpu'. An absent device is an OptionError."""
     if device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    if device.split(":")[0] not in ("cpu", "cuda", "mps"):
+    kind, colon, number = device.partition(":")
+    if kind not in ("cpu", "cuda", "mps"):
         raise OptionError(f"There is no device '{device}'. Known: auto, cpu, cuda, cuda:N, mps.")
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise OptionError(f"device={device}, but torch sees no CUDA device here; use device=cpu or device=auto.")
+    seen = {"cpu": 1, "cuda": torch.cuda.device_count(), "mps": int(torch.backends.mps.is_available())}[kind]
+    if not seen or colon and (kind != "cuda" or not number.isdecimal() or int(number) >= seen):
+        raise OptionError(f"device={device}, but torch sees no such device here; use device=cpu or device=auto.")
     return device
 
 

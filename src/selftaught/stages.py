@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 from . import __version__
-from .chains import Stage, chain
 from .contracts import FREE, Collapsed, NonFinite, OptionError, Schedule, Source, fit_type, parse
 from .encoder import Encoder
 from .methods import Method
@@ -38,6 +37,7 @@ from .training import (
     recorded,
     refuse_changes,
 )
+from .training.chains import Stage, chain
 
 __all__ = ["Run", "Stage", "chain", "default_folder", "pretrain"]
 T = TypeVar("T")

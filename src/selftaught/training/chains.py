@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from . import __version__
-from .contracts import OptionError
-from .training import write_text
+from .. import __version__
+from ..contracts import OptionError
+from .checkpoint import write_text
 
 
 @dataclass

@@ -211,7 +211,7 @@ class _Weights:
 
     def backbone_choice(self) -> dict[str, Any]:
         if isinstance(self.origin, str) and self.origin.startswith(("timm:", "hf:")):
-            return {"backbone": self.origin}
+            return {"backbone": self.origin, "backbone.pretrained": True}
         encoder = self.encoder()
         return {"backbone": encoder.backbone_name, **{f"backbone.{k}": v for k, v in encoder.backbone_options.items()}}
 

@@ -1,6 +1,5 @@
 """Every code block of the documents is executed; links between documents lead somewhere."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -52,16 +51,21 @@ def test_readme_python(code, workplace):
     assert done.returncode == 0, done.stderr[-2000:]
 
 
-def test_readme_commands(workplace):
-    """The shell blocks in order, in one folder; `make` and cloning are what continuous integration does anyway."""
+def test_readme_commands(workplace, monkeypatch, capsys):
+    """The shell blocks in order, in one folder; `make` and cloning are what continuous integration does anyway. In this process: what a
+    start of its own adds, test_cli.py sees."""
+    from selftaught import cli
+
+    monkeypatch.chdir(workplace)
     ran = 0
-    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
     for block in blocks("README.md", "sh"):
         for line in block.splitlines():
             words = shlex.split(line, comments=True)
             if words and words[0] == "selftaught":
-                done = subprocess.run(words, cwd=workplace, capture_output=True, text=True, timeout=300, env=environment)
-                assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+                monkeypatch.setattr(sys, "argv", words)
+                with pytest.raises(SystemExit) as left:
+                    cli.main()
+                assert not left.value.code, f"{line}\n{capsys.readouterr().err[-2000:]}"
                 ran += 1
     assert ran >= 5
 

@@ -1,65 +1,57 @@
 """S003, LMD: masked autoencoding of a frozen autoencoder's latent maps reaches a probe's score sooner than of pixels."""
 
+import copy
+from functools import lru_cache
+
 from .proof import Arm, Claim, Proof
 from .s303 import curve, watched
 
 DATA = "moved-digits"
 
 
-def prepare() -> None:
-    """A small variational autoencoder, a Transformer on its latent maps, and MAE whose masked part rises."""
-    import copy
-    from functools import lru_cache
-
+@lru_cache(maxsize=1)
+def autoencoder():
+    """A small variational autoencoder, x [B, 1, S, S] → mean and log variance [B, 4, S / 2, S / 2] → x, trained on crops of the training
+    images for 300 steps, once for all seeds: (x̂ − x)² + KL / 1,000. `scale`: the deviation of the means over the data."""
     import torch
     from torch import nn
 
+    from ..plan import make_plan
+    from .arms import proof_data
+
+    plan = make_plan(proof_data(DATA)[0], {"method": "mae", "batch_size": 64, "seed": 3, "device": "cpu", "steps": 300})
+    stream = plan.stream(proof_data(DATA)[0])
+    with torch.random.fork_rng(devices=()), torch.enable_grad():
+        torch.manual_seed(3)
+        relu = nn.ReLU()
+        network = nn.Module()
+        network.encoder = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1), relu, nn.Conv2d(16, 32, 3, 2, 1), relu, nn.Conv2d(32, 8, 3, 1, 1))
+        network.decoder = nn.Sequential(nn.Conv2d(4, 32, 3, 1, 1), relu, nn.Upsample(scale_factor=2), nn.Conv2d(32, 16, 3, 1, 1), relu,
+                                        nn.Conv2d(16, 1, 3, 1, 1))
+        optimiser = torch.optim.Adam(network.parameters(), 2e-3)
+        for step, batch in enumerate(stream.batches(0, 300, rank=0, world=1, accumulate=1)):
+            x = stream.views(batch, batch.draws(3, "latents", step=step))[0].x
+            mean, variance = network.encoder(x).chunk(2, 1)
+            error = (network.decoder(mean + (variance / 2).exp() * torch.randn_like(mean)) - x).square().mean()
+            loss = error + 5e-4 * (mean.square() + variance.exp() - 1 - variance).mean()
+            optimiser.zero_grad()
+            loss.backward()
+            optimiser.step()
+        network.register_buffer("scale", mean.detach().std())
+    return network.requires_grad_(False)
+
+
+def register_latent() -> None:
+    """A Transformer on latent maps."""
+    import torch
+
     from ..contracts import register
-    from ..methods import MAE
     from ..networks import Backbone
     from ..networks.signal import PatchSignal
     from ..networks.vit import VisionTransformer
-    from ..plan import make_plan
-    from ..views.masks import hidden_count
-    from .arms import proof_data
-
-    class Autoencoder(nn.Module):
-        """x [B, 1, S, S] → mean and log variance [B, 4, S / 2, S / 2] → x."""
-
-        def __init__(self):
-            super().__init__()
-            relu = nn.ReLU()
-            self.encoder = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1), relu, nn.Conv2d(16, 32, 3, 2, 1), relu, nn.Conv2d(32, 8, 3, 1, 1))
-            self.decoder = nn.Sequential(nn.Conv2d(4, 32, 3, 1, 1), relu, nn.Upsample(scale_factor=2), nn.Conv2d(32, 16, 3, 1, 1), relu,
-                                         nn.Conv2d(16, 1, 3, 1, 1))
-            self.register_buffer("scale", torch.ones(()))
-
-        def latents(self, x):
-            """[B, 4, S / 2, S / 2], of deviation one over the data."""
-            return self.encoder(x)[:, :4] / self.scale
-
-    @lru_cache(maxsize=1)
-    def autoencoder() -> Autoencoder:
-        """Trained on crops of the training images for 300 steps, once for all seeds: (x̂ − x)² + KL / 1,000."""
-        plan = make_plan(proof_data(DATA)[0], {"method": "mae", "batch_size": 64, "seed": 3, "device": "cpu", "steps": 300})
-        stream = plan.stream(proof_data(DATA)[0])
-        with torch.random.fork_rng(devices=()), torch.enable_grad():
-            torch.manual_seed(3)
-            network = Autoencoder()
-            optimiser = torch.optim.Adam(network.parameters(), 2e-3)
-            for step, batch in enumerate(stream.batches(0, 300, rank=0, world=1, accumulate=1)):
-                x = stream.views(batch, batch.draws(3, "latents", step=step))[0].x
-                mean, variance = network.encoder(x).chunk(2, 1)
-                error = (network.decoder(mean + (variance / 2).exp() * torch.randn_like(mean)) - x).square().mean()
-                loss = error + 5e-4 * (mean.square() + variance.exp() - 1 - variance).mean()
-                optimiser.zero_grad()
-                loss.backward()
-                optimiser.step()
-            network.scale.copy_(mean.detach().std())
-        return network.requires_grad_(False)
 
     class Latent(Backbone):
-        """A Transformer on the frozen autoencoder's latent maps, which are also what its tokens show."""
+        """A Transformer on the frozen autoencoder's latent maps, of deviation one, which are also what its tokens show."""
 
         abilities = VisionTransformer.abilities
 
@@ -80,7 +72,7 @@ def prepare() -> None:
         def latents(self, x):
             if self.seen[0] is not x:  # asked for twice a step, as input and as target
                 with torch.no_grad():
-                    self.seen = x, self.autoencoder.latents(x)
+                    self.seen = x, self.autoencoder.encoder(x)[:, :4] / self.autoencoder.scale
             return self.seen[1]
 
         def signal(self):
@@ -101,6 +93,14 @@ def prepare() -> None:
     def latent(facts, *, patch: int = 2, width: int = 64, depth: int = 3, heads: int = 4, pool: str = "mean"):
         return Latent(facts.shape, patch, width=width, depth=depth, heads=heads, pool=pool)
 
+
+def prepare() -> None:
+    """The network on latent maps, MAE, and MAE whose masked part rises, both watched."""
+    import torch
+
+    from ..methods import MAE
+    from ..views.masks import hidden_count
+
     class Ramped(MAE):
         """Masks rise linearly from the part that the views hide, 15 %, to three quarters: more is hidden of what they leave."""
 
@@ -114,6 +114,7 @@ def prepare() -> None:
             applied = {**view.applied, "keep": stays[None], "hidden": torch.cat([hidden, goes], 1).sort(1).values[None]}
             return super().loss([view.with_(masks=None, applied=applied)], batch)
 
+    register_latent()
     watched(MAE, "s003_mae")
     watched(Ramped, "s003_ramped")
 

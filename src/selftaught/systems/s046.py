@@ -5,6 +5,21 @@ import numpy as np
 from .proof import DATA, Arm, Claim, Proof
 
 
+def gradient(x):
+    """Sobel's magnitude [B, C, ...] along two or three axes, as steep as x: differences along one, means 1-2-1 along the others."""
+    import torch
+
+    total = torch.zeros_like(x)
+    for along in range(2, x.ndim):
+        part = x
+        for axis in range(2, x.ndim):
+            place = torch.arange(x.shape[axis], device=x.device)
+            before, after = (part.index_select(axis, (place + k).clamp(0, x.shape[axis] - 1)) for k in (-1, 1))
+            part = (after - before) / 2 if axis == along else (before + 2 * part + after) / 4
+        total = total + part.square()
+    return (total + 1e-12).sqrt()
+
+
 def prepare() -> None:
     """Uni4Eye, which draws its pictures itself, as a run has one modality; without either kind; and without the gradients."""
     import torch
@@ -17,18 +32,6 @@ def prepare() -> None:
     from ..objectives.masked import masked_mean, token_error
     from ..plan import make_plan
     from .arms import proof_data
-
-    def gradient(x):
-        """Sobel's magnitude [B, C, ...] along two or three axes, as steep as x: differences along one, means 1-2-1 along the others."""
-        total = torch.zeros_like(x)
-        for along in range(2, x.ndim):
-            part = x
-            for axis in range(2, x.ndim):
-                place = torch.arange(x.shape[axis], device=x.device)
-                before, after = (part.index_select(axis, (place + k).clamp(0, x.shape[axis] - 1)) for k in (-1, 1))
-                part = (after - before) / 2 if axis == along else (before + 2 * part + after) / 4
-            total = total + part.square()
-        return (total + 1e-12).sqrt()
 
     @register("s046_uni4eye")
     class Uni4Eye(MAE):

@@ -19,31 +19,20 @@ def prepare() -> None:
 
 
 def few_labels(trained, longer: int = 316) -> dict[str, float]:
-    """tuned, scratch, long: test accuracy of the network trained on 300 labels, positions learned, its classifier begun as the linear
-    probe: from MP3's weights or from scratch for 60 steps of 75, or from scratch for `longer`, as many items as pretraining and
-    fine-tuning see (a health verdict, as of one that has learned nothing yet, stops none); gain, gain_long: tuned less scratch, and
-    less long; places: accuracy of telling places over its chance 1 / N, mean of the last tenth of training."""
-    from dataclasses import replace
-
+    """tuned, scratch, long: test accuracy of the network trained on 300 labels, positions learned: from MP3's weights or from scratch for
+    60 steps of 75, or from scratch for `longer`, as many items as pretraining and fine-tuning see; gain, gain_long: tuned less scratch,
+    and less long; places: accuracy of telling places over its chance 1 / N, mean of the last tenth of training."""
     import numpy as np
 
-    from ..encoder import Encoder
     from ..evaluation import budget_indices
-    from ..protocols.baselines import Supervision, labelled_subset, supervised_plan
-    from ..protocols.finetune import predict, start_as_probe
-    from ..training import fit
+    from ..protocols.baselines import Supervision, labelled_subset
+    from ..protocols.finetune import finetune
 
-    encoder, train, test, found = trained.run.encoder, trained.train, trained.test, {}
+    train, found = trained.train, {}
     part = labelled_subset(train, budget_indices(train.labels, 300, 0, trained.seed), train.classes)
-    weights = {k: v.clone() for k, v in encoder.backbone.state_dict().items()}
-    load = lambda backbone: backbone.load_state_dict(weights)  # noqa: E731
-    for name, begin, steps in (("tuned", load, 60), ("scratch", None, 60), ("long", None, longer)):
-        plan = supervised_plan(encoder, part, Supervision(steps=steps, passes=steps), seed=trained.seed)
-        method = plan.build_method(begin)
-        start_as_probe(method, encoder, part)
-        fit(method, plan.stream(part), plan.training(), replace(plan.settings(progress=False), stop_on_collapse=False))
-        told = predict(Encoder(method.kept(), encoder.preprocessing), method, test, part)
-        found[name] = float((told == test.labels).mean())
+    for name, steps in (("tuned", 60), ("scratch", 60), ("long", longer)):
+        found[name] = finetune(trained.run.encoder, part, trained.test, seed=trained.seed, from_scratch=name != "tuned",
+                               budget=Supervision(steps=steps, passes=steps)).value
     known = [line["accuracy"] for line in trained.run.metrics() if "accuracy" in line]
     places = trained.method().head.out_features * float(np.mean(known[-max(1, len(known) // 10):]))
     return found | {"gain": found["tuned"] - found["scratch"], "gain_long": found["tuned"] - found["long"], "places": places}

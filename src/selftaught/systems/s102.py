@@ -52,20 +52,20 @@ def pairs(rest: str):
 DATA["pairs"] = pairs
 
 
-def prepare() -> None:
-    """An encoder of the first frame, and the method around it."""
-    import torch
-    import torch.nn.functional as F
+def layer(before: int, width: int, stride: int = 1, kernel: int = 3):
+    """Convolution, BatchNorm and ReLU."""
     from torch import nn
 
-    from ..contracts import Features, Single, Terms, Training, register
-    from ..methods.base import Method
-    from ..networks import Backbone, Embedder
     from ..networks.batchnorm import BatchNorm
-    from ..views.flow import clip_flow, gradient
 
-    def layer(before, width, stride=1, kernel=3):
-        return nn.Sequential(nn.Conv2d(before, width, kernel, stride, kernel // 2, bias=False), BatchNorm(width), nn.ReLU(inplace=True))
+    return nn.Sequential(nn.Conv2d(before, width, kernel, stride, kernel // 2, bias=False), BatchNorm(width), nn.ReLU(inplace=True))
+
+
+def register_encoder() -> None:
+    from torch import nn
+
+    from ..contracts import Features, register
+    from ..networks import Backbone
 
     class FirstFrame(Backbone):
         """Four convolutions over the first of the frames [B, 1, 2, H, W]; a token for every 4 × 4 pixels."""
@@ -89,15 +89,53 @@ def prepare() -> None:
     def encoder(facts, *, width: int = 48):
         return FirstFrame(width)
 
+
+def estimated(x):
+    """Flow [B, 2, H, W] of clips of two frames; x is normalised, the estimator's units are pixels of deviation about .2."""
+    from ..views.flow import clip_flow
+
+    return clip_flow(0.2 * x)[:, 0]
+
+
+def chosen(flow, points: int):
+    """int64 [B, 9 + points]: places of the guidance among H · W. The middles of `points` of the regions into which edges of the flow
+    [B, 2, H, W] cut it (peaks of the distance to the nearest edge; any others where there are fewer), and one anywhere in each of 3 × 3
+    cells, as the authors join the points of a watershed and of a grid."""
+    import torch
+    import torch.nn.functional as F
+
+    from ..views.flow import gradient
+
+    edge = gradient(flow).square().sum((1, 2)).sqrt()
+    edge = F.pad((edge > 0.3 * edge.amax((1, 2), keepdim=True)).to(flow.dtype), (6,) * 4, value=1.0)  # the frame's border is one
+    far = sum(1 - F.max_pool2d(edge[:, None], 2 * k + 1, 1, k)[..., 6:-6, 6:-6] for k in range(1, 7))[:, 0]
+    far = far + 0.5 * torch.rand_like(far)
+    peak = (far == F.max_pool2d(far[:, None], 7, 1, 3)[:, 0]) & (far >= 1)
+    peaks = (peak + torch.rand_like(far)).flatten(1).topk(points).indices
+    cell = torch.stack([torch.arange(9, device=flow.device) // 3, torch.arange(9, device=flow.device) % 3], 1)
+    i, j = ((cell + torch.rand(len(flow), 9, 2, device=flow.device)) * (flow.shape[-1] / 3)).long().unbind(2)
+    return torch.cat([peaks, i * flow.shape[-1] + j], 1)
+
+
+def prepare() -> None:
+    """An encoder of the first frame, and the method around it."""
+    import torch
+    import torch.nn.functional as F
+    from torch import nn
+
+    from ..contracts import Single, Terms, Training, register
+    from ..methods.base import Method
+    from ..networks import Embedder
+
+    register_encoder()
+
     @register("s102_cmp")
     class ConditionalMotion(Method):
         """Self-supervised learning via conditional motion propagation (Zhan et al., 2019).
 
         loss = Σ over right and down of the mean over pixels p of CE(d(f(x_1), g(guide))_p, bin of flow_p)
 
-        flow: from x_1 to x_2, by an estimator. guide: flow at some points, and where they are; zeros elsewhere. Points are the middles
-        of `points` of the regions into which edges of the flow cut it (peaks of the distance to the nearest edge; any others where there
-        are fewer), and one anywhere in each of 3 × 3 cells, as the authors join the points of a watershed and of a grid.
+        flow: from x_1 to x_2, by an estimator. guide: flow at `chosen` points, and where they are; zeros elsewhere.
         """
 
         needs = Single(strength="weak", backbone=frozenset({"tokens"}))
@@ -110,22 +148,6 @@ def prepare() -> None:
             self.sparse = nn.Sequential(layer(3, 16, 2, 5), layer(16, 16, 2))
             self.scales = nn.ModuleList(layer(backbone.width + 16, 24) for _ in range(3))
             self.fine, self.answer = layer(72, 32), nn.Conv2d(32, 2 * self.bins, 1)
-
-        def flow(self, x):
-            """[B, 2, H, W]; x is normalised, the estimator's units are pixels of deviation about .2."""
-            return clip_flow(0.2 * x)[:, 0]
-
-        def chosen(self, flow):
-            """int64 [B, 9 + points]: places of the guidance among H · W."""
-            edge = gradient(flow).square().sum((1, 2)).sqrt()
-            edge = F.pad((edge > 0.3 * edge.amax((1, 2), keepdim=True)).to(flow.dtype), (6,) * 4, value=1.0)  # the frame's border is one
-            far = sum(1 - F.max_pool2d(edge[:, None], 2 * k + 1, 1, k)[..., 6:-6, 6:-6] for k in range(1, 7))[:, 0]
-            far = far + 0.5 * torch.rand_like(far)
-            peak = (far == F.max_pool2d(far[:, None], 7, 1, 3)[:, 0]) & (far >= 1)
-            peaks = (peak + torch.rand_like(far)).flatten(1).topk(self.points).indices
-            cell = torch.stack([torch.arange(9, device=flow.device) // 3, torch.arange(9, device=flow.device) % 3], 1)
-            i, j = ((cell + torch.rand(len(flow), 9, 2, device=flow.device)) * (flow.shape[-1] / 3)).long().unbind(2)
-            return torch.cat([peaks, i * flow.shape[-1] + j], 1)
 
         def guide(self, flow, places):
             there = torch.zeros_like(flow[:, 0]).flatten(1).scatter_(1, places, 1.0).view_as(flow[:, :1])
@@ -148,9 +170,9 @@ def prepare() -> None:
 
         def loss(self, views, batch):
             x = views[0].x
-            flow = self.flow(x.float()).detach()
+            flow = estimated(x.float()).detach()
             bins = ((flow / self.most + 1) * self.bins / 2).long().clamp(0, self.bins - 1)
-            error = F.cross_entropy(self.logits(x, self.guide(flow, self.chosen(flow))).float(), bins)
+            error = F.cross_entropy(self.logits(x, self.guide(flow, chosen(flow, self.points))).float(), bins)
             return Terms(2 * error, entropy=error)
 
 
@@ -170,8 +192,8 @@ def flow_errors(trained) -> dict[str, float]:
         torch.manual_seed(trained.seed)
         for batch, _ in encoder.batches(trained.test):
             x = maker(batch, batch.draws(0, "flow"))[0].x
-            flow = method.flow(x)
-            places = method.chosen(flow)
+            flow = estimated(x)
+            places = chosen(flow, method.points)
             closest = places.gather(1, torch.cdist(pixel.expand(len(x), -1, -1), pixel[places]).argmin(2))
             filled = flow.flatten(2).gather(2, closest[:, None].expand(-1, 2, -1)).view_as(flow)
             guesses = torch.stack([method.predicted(x, method.guide(flow, places)), filled, flow])

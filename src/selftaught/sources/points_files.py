@@ -115,9 +115,6 @@ def _unnamed(values: np.ndarray) -> Cloud:
     return Cloud(names, values.astype(np.float64))
 
 
-
-
-
 def _array(blob: bytes) -> Cloud:
     return _unnamed(np.load(io.BytesIO(blob), allow_pickle=False))
 

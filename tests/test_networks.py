@@ -21,6 +21,7 @@ from selftaught.networks import (
     over,
 )
 from selftaught.networks.convnet import stage_strides
+from selftaught.networks.transformer import attend
 from selftaught.networks.vit import default_patch
 
 COLUMNS = (Column("a", "numeric"), Column("b", "boolean"), Column("c", "date"), Column("d", "categorical", ("x", "y", "z")),
@@ -341,3 +342,17 @@ def test_embedder_takes_views_and_tensors():
     by_hand = embedder.head(embedder.backbone(x, lengths=lengths).pooled)
     assert torch.equal(embedder(View(x, lengths=lengths)), by_hand) and not torch.equal(by_hand, embedder(x))
     assert torch.equal(Embedder(embedder.backbone)(x), embedder.backbone(x).pooled)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_attention_multiplied_out_in_bfloat16_is_the_fused_one_and_so_are_its_gradients(hidden):
+    torch.manual_seed(0)
+    parts = [torch.randn(3, 2, n, 8, dtype=torch.bfloat16).requires_grad_() for n in (5, 9, 9)]
+    visible = (torch.arange(9) < torch.tensor([[9], [4], [1]]))[:, None, None] if hidden else None
+    exact = [p.detach().double().requires_grad_() for p in parts]
+    out, expected = attend(*parts, visible), F.scaled_dot_product_attention(*exact, attn_mask=visible)
+    assert out.dtype == torch.bfloat16 and torch.allclose(out.double(), expected, atol=2e-2)
+    gradients = torch.autograd.grad(out.sum(), parts), torch.autograd.grad(expected.sum(), exact)
+    assert all(torch.allclose(a.double(), b, atol=4e-2) for a, b in zip(*gradients, strict=True))
+    if hidden:
+        assert not gradients[0][2][1, :, 4:].any()  # nothing reaches the values that no query sees

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..contracts import Features, OptionError, View
 from .decoder import at_places, inside_tokens, predicted_places, rows
-from .transformer import Block, initialise
+from .transformer import Block, attend, initialise
 from .vit import Positions
 
 
@@ -31,7 +30,7 @@ class CrossBlock(nn.Module):
         """visible: bool [B, 1, 1, S], which of the context may be attended to."""
         parts = self.query(self.norm1(x + p)), self.key(self.norm2(context + q)), self.value(self.norm2(context))
         query, key, value = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in parts)
-        mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=visible)
+        mixed = attend(query, key, value, visible)
         x = x + self.out(mixed.transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm3(x))
 

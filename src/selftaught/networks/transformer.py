@@ -10,6 +10,20 @@ from torch import Tensor, nn
 
 from ..contracts import OptionError
 
+SHORT = 200  # keys; beyond, the fused kernel is no slower, and needs no memory for the weights
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:
+    """softmax(q kᵀ / √d) v [B, heads, N, d] of q [B, heads, N, d] and k, v [B, heads, S, d]; visible: bool [B, 1, 1, S].
+
+    Short sequences in bfloat16 are multiplied out on a CPU: there the fused backward takes several times as long
+    (benchmarks/attention.py).
+    """
+    if q.device.type != "cpu" or q.dtype != torch.bfloat16 or k.shape[2] > SHORT:
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=visible)
+    scores = q * q.shape[-1] ** -0.5 @ k.transpose(-1, -2)
+    return (scores if visible is None else scores.masked_fill(~visible, -torch.inf)).softmax(-1) @ v
+
 
 class Block(nn.Module):
     """x + attention(norm(x)), then x + mlp(norm(x)): [B, N, D] → [B, N, D]."""
@@ -25,7 +39,7 @@ class Block(nn.Module):
         """visible: bool [B, 1, 1, N], which tokens may be attended to."""
         batch, count, width = x.shape
         q, k, v = self.qkv(self.norm1(x)).view(batch, count, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=visible)  # [B, heads, N, D / heads]
+        mixed = attend(q, k, v, visible)  # [B, heads, N, D / heads]
         x = x + self.out(mixed.transpose(1, 2).reshape(batch, count, width))
         return x + self.mlp(self.norm2(x))
 

@@ -6,12 +6,12 @@ from functools import lru_cache
 from .proof import Arm, Claim, Proof
 from .s303 import curve, watched
 
-DATA = "moved-digits"
+DATA = "cifar10-5000"
 
 
 @lru_cache(maxsize=1)
 def autoencoder():
-    """A small variational autoencoder, x [B, 1, S, S] → mean and log variance [B, 4, S / 2, S / 2] → x, trained on crops of the training
+    """A small variational autoencoder, x [B, 3, S, S] → mean and log variance [B, 4, S / 2, S / 2] → x, trained on crops of the training
     images for 300 steps, once for all seeds: (x̂ − x)² + KL / 1,000. `scale`: the deviation of the means over the data."""
     import torch
     from torch import nn
@@ -25,9 +25,9 @@ def autoencoder():
         torch.manual_seed(3)
         relu = nn.ReLU()
         network = nn.Module()
-        network.encoder = nn.Sequential(nn.Conv2d(1, 16, 3, 1, 1), relu, nn.Conv2d(16, 32, 3, 2, 1), relu, nn.Conv2d(32, 8, 3, 1, 1))
+        network.encoder = nn.Sequential(nn.Conv2d(3, 16, 3, 1, 1), relu, nn.Conv2d(16, 32, 3, 2, 1), relu, nn.Conv2d(32, 8, 3, 1, 1))
         network.decoder = nn.Sequential(nn.Conv2d(4, 32, 3, 1, 1), relu, nn.Upsample(scale_factor=2), nn.Conv2d(32, 16, 3, 1, 1), relu,
-                                        nn.Conv2d(16, 1, 3, 1, 1))
+                                        nn.Conv2d(16, 3, 3, 1, 1))
         optimiser = torch.optim.Adam(network.parameters(), 2e-3)
         for step, batch in enumerate(stream.batches(0, 300, rank=0, world=1, accumulate=1)):
             x = stream.views(batch, batch.draws(3, "latents", step=step))[0].x

@@ -43,7 +43,7 @@ def few_words(trained) -> dict[str, float]:
     return few_labels(trained, longer=231)
 
 
-IMAGES, SPEECH = "moved-digits", "words-seen"
+IMAGES, SPEECH = "cifar10-5000", "words-seen"
 SAME = {"steps": 300, "batch_size": 64, **VIT}
 HEARD = {**SAME, "steps": 200, "backbone.patch": (16, 4), "resolution": 48}
 

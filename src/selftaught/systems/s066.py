@@ -33,7 +33,7 @@ def finetuned_as_long(trained) -> dict[str, float]:
     return finetuned(trained, steps=155)
 
 
-KEY, SAME = "fewdigits-2000", {"steps": 150, "batch_size": 64, **VIT}
+KEY, SAME = "cifar10-2000", {"steps": 150, "batch_size": 64, **VIT}
 NETWORK = {"batch_size": 64, **VIT, "backbone.pool": "mean"}
 ALONE = {task: {f"method.{other}": False for other in ("reconstruction", "rotation", "contrast") if other != task}
          for task in ("reconstruction", "rotation", "contrast")}

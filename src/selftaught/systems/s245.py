@@ -2,7 +2,7 @@
 
 from .proof import Arm, Claim, Proof
 
-DATA = "moved-digits"
+DATA = "cifar10-5000"
 COMMON = {"backbone": "vit_tiny", "backbone.patch": 4, "backbone.pool": "mean", "batch_size": 64}
 TINY = {**COMMON, "backbone.width": 48, "backbone.depth": 4, "backbone.heads": 3}
 

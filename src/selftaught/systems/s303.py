@@ -90,10 +90,10 @@ PROOF = Proof(
     works_when="On images, speech and text a probe beats random initialisation, with one trainer class; the time to a fixed probe score "
                "is shorter with several masks a pass of the teacher than with one.",
     arms=(
-        Arm("images", "s303_watched", "moved-digits", IMAGES | FOUR, "subject", 60, (curve,)),
-        Arm("images, one mask", "s303_watched", "moved-digits", IMAGES | ONE, "ablation", 60, (curve,)),
-        Arm("images, one mask, shorter", "s303_watched", "moved-digits", IMAGES | HALF, "ablation", 60, (curve,)),
-        Arm("images, untrained", None, "moved-digits", IMAGES, "baseline", 30),
+        Arm("images", "s303_watched", "cifar10-5000", IMAGES | FOUR, "subject", 60, (curve,)),
+        Arm("images, one mask", "s303_watched", "cifar10-5000", IMAGES | ONE, "ablation", 60, (curve,)),
+        Arm("images, one mask, shorter", "s303_watched", "cifar10-5000", IMAGES | HALF, "ablation", 60, (curve,)),
+        Arm("images, untrained", None, "cifar10-5000", IMAGES, "baseline", 30),
         Arm("speech", "data2vec2", "words-unseen", SPEECH | TWO, "subject", 60),
         Arm("speech, untrained", None, "words-unseen", SPEECH, "baseline", 30),
         Arm("text", "data2vec2", "news-all", TEXTS | TWO, "subject", 60),

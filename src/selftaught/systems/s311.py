@@ -74,9 +74,9 @@ PROOF = Proof(
     budget="380 steps of 64 images of 32 × 32, 320 of 64 spoken words, 320 of 64 texts of 64 tokens; Transformers of 3 blocks of width 64; "
            "at most 60 s an arm on one core; the recipe of short runs in all three, none tuned on these data",
     data="real",
-    substitutions="5,000 images of CIFAR-10 for ImageNet; spoken digits of four speakers, tested on two others, as log-mel patches for LibriSpeech's "
-                  "waveforms and their convolutions; AG News for books and Wikipedia; the linear probe for fine-tuning, either of which "
-                  "the row names.",
+    substitutions="5,000 images of CIFAR-10 for ImageNet; spoken digits of four speakers, tested on two others, as log-mel patches for "
+                  "LibriSpeech's waveforms and their convolutions; AG News for books and Wikipedia; the linear probe for fine-tuning, "
+                  "either of which the row names.",
     omissions="None of the row's clauses.",
     prepare=prepare,
 )

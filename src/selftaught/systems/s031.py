@@ -38,7 +38,7 @@ PROOF = Proof(
                "initialisation and supervised training, each beating random initialisation.",
     arms=(
         *ARMS,
-        Arm("others' targets", "s031_others", DATA, TRAINED, "ablation", 120, (tuned,)),
+        Arm("others' targets", "s031_others", DATA, TRAINED, "ablation", 60, (tuned,)),
         Arm("the list", None, DATA, SAME, "control", 60, (listed,)),
     ),
     claims=(
@@ -55,7 +55,7 @@ PROOF = Proof(
     budget=BUDGET,
     data="real",
     substitutions="Moved digits for a CIFAR-10 subset: there a short run of a Transformer tells methods apart. One Transformer for all, "
-                  "as masked modelling needs tokens. The command is run for two steps to see what it prints, the methods for five passes "
+                  "as masked modelling needs tokens. The command is run for two steps to see what it prints, the methods for seven passes "
                   "as arms of their own.",
     omissions="The survey's software packages.",
     prepare=prepare,

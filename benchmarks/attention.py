@@ -1,6 +1,6 @@
 """Attention on short sequences in bfloat16: forward and backward of `attend`, which multiplies out, over those of torch's fused kernel.
 
-python benchmarks/attention.py [--json FILE] [--rounds 7] [--tokens 13 25 64 196 256]
+python benchmarks/attention.py [--json FILE] [--rounds 7] [--tokens 13 25 64 196]
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..contracts import OptionError
 
-SHORT = 200  # keys; beyond, the fused kernel is no slower, and needs no memory for the weights
+SHORT = 200  # keys; beyond, the weights take much memory for the time that they save
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | None = None) -> Tensor:

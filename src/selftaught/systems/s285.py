@@ -45,6 +45,6 @@ PROOF = Proof(
                   "word, for patches of 16 × 16, so that groups are stretches of time; about half of them overwritten, for most; the mean"
                   " of the tokens for the class token. The rate, what part is overwritten, the teacher's momentum and the tokens were "
                   "settled in seven runs of the three losses on four of the speakers, one of them held out, against the untrained "
-                  "network, which saw some of the recordings that are for testing here; reconstruction alone has the same.",
+                  "network; those runs saw some of the recordings that are for testing here; reconstruction alone has the same.",
     omissions="None of the row's clauses.",
 )

@@ -54,9 +54,8 @@ PROOF = Proof(
     seeds=(0, 1, 2, 3, 4),
     budget=BUDGET,
     data="real",
-    substitutions="Moved digits for a CIFAR-10 subset: there a short run of a Transformer tells methods apart. One Transformer for all, "
-                  "as masked modelling needs tokens. The command is run for two steps to see what it prints, the methods for seven passes "
-                  "as arms of their own.",
+    substitutions="5,000 images of CIFAR-10, tested on 5,000; one Transformer for all, as masked modelling needs tokens. The command is "
+                  "run for two steps to see what it prints, the methods for 240 as arms of their own.",
     omissions="The survey's software packages.",
     prepare=prepare,
 )

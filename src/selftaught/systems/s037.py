@@ -3,7 +3,7 @@
 from . import spoken  # noqa: F401  (its data)
 from .proof import Arm, Claim, Proof
 
-WORDS = "words-seen"
+WORDS = "spoken-usual"
 SIZE = {"backbone.patch": (16, 4), "backbone.width": 64, "backbone.pool": "mean", "resolution": 48, "batch_size": 32}
 MAMBA = {"backbone": "mamba", "backbone.depth": 4, "backbone.state": 4, **SIZE}
 VIT = {"backbone": "vit_tiny", "backbone.depth": 2, "backbone.heads": 4, **SIZE}

@@ -3,7 +3,7 @@
 from .proof import Arm, Claim, Proof
 from .spoken import tuned
 
-WORDS = "words-seen"
+WORDS = "spoken-usual"
 COMMON = {"backbone": "vit_tiny", "backbone.patch": (8, 4), "backbone.width": 64, "backbone.depth": 3, "backbone.heads": 4,
           "backbone.pool": "mean", "resolution": 48, "batch_size": 64}
 STEPS = {**COMMON, "steps": 320, "method.masked": 0.6, "method.size": 3}

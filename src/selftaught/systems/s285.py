@@ -3,7 +3,7 @@
 from .proof import Arm, Claim, Proof
 from .spoken import tuned
 
-WORDS = "words-seen"
+WORDS = "spoken-usual"
 COMMON = {"backbone": "vit_tiny", "backbone.patch": (64, 4), "backbone.width": 64, "backbone.depth": 2, "backbone.heads": 4,
           "backbone.pool": "mean", "resolution": 48, "batch_size": 64}
 STEPS = {**COMMON, "steps": 350}

@@ -156,6 +156,12 @@ def test_a_collapse_leaves_with_three(place):
     assert done.returncode == 3 and "collapsed" in done.stderr
 
 
+def test_a_collapse_that_was_not_to_stop_the_run_is_said_at_its_end(place):
+    done = call("pretrain", "embedded:moved-digits/train", "--out", "noted", "method=vicreg", "steps=100", "health_every=5",
+                "method.variance=0", "method.covariance=0", *SMALL, "batch_size=64", "lr=0.02", "stop_on_collapse=off", cwd=place)
+    assert done.returncode == 0 and "note: The representation has collapsed" in done.stdout, done.stderr
+
+
 def test_two_processes_from_the_command_line_equal_one(run, place):
     """devices=2 starts a second process, which reads the first one's plan; the losses are those of one process."""
     done = call("pretrain", "series.npz", "--layout", "NCT", "--out", "two", "steps=12", "devices=2", *SMALL, "precision=auto", cwd=place)

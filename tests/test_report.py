@@ -164,6 +164,8 @@ def test_quarantine_and_duplicates_are_counted_with_their_reasons(run):
     (lambda f: (f / "summary.json").unlink(), "stopped", "continue it with --resume"),
     (lambda f: (f / "summary.json").write_text('{"seconds": 1.0, "duplicates": 0, "collapsed": true}'), "collapsed",
      "The run was stopped at step 8."),
+    (lambda f: (f / "summary.json").write_text('{"seconds": 1.0, "verdict": "It says the same of all.", "plateau": true}'), "plateau",
+     "It says the same of all. The run went on to its end."),
     (lambda f: (f / "metrics.jsonl").open("a").write('{"step": 9, "loss": NaN, "lr": 0.1}\n'), "stopped",
      "became NaN or infinite: loss"),
 ])

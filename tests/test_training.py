@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -261,6 +262,32 @@ def test_byol_without_predictor_and_teacher_is_stopped(tmp_path):
 
 def test_a_collapse_is_only_noted_where_asked(source):
     assert len(run(source, method=_NoGuards, steps=100, health_every=5, lr=0.1, stop_on_collapse=False)) == 100
+
+
+class _Late(_NoGuards):
+    """Draws everything to zero for half of the run, and apart in the other."""
+
+    def loss(self, views, batch):
+        z = torch.cat([self.student(v) for v in views])
+        return z.square().sum(1).mean() if self.clock.progress < 0.5 else -z.std(0).log().mean()
+
+
+class _Grounded(_Late):
+    grounded = True
+
+
+def test_a_plateau_of_what_predicts_the_data_is_passed_and_not_stopped(source):
+    """Masked modelling begins with the same answer for every item. Where constants can be the solution it is a collapse."""
+    def outcome(method, steps, stop_after=None):
+        plan = make_plan(source, {**SMALL, "method": method, "steps": steps, "health_every": 5, "lr": 0.1})
+        return fit(plan.build_method(), plan.stream(source), plan.training(), replace(plan.settings(progress=False), stop_after=stop_after))
+
+    with pytest.raises(Collapsed, match="has collapsed"):
+        outcome(_Late, 160)
+    half = outcome(_Grounded, 160, stop_after=80).verdict
+    assert half.kind == "plateau" and "does not tell items apart yet" in str(half) and "Train longer" in half.remedy
+    whole = outcome(_Grounded, 160)
+    assert len(whole.losses) == 160 and whole.verdict is None
 
 
 @pytest.mark.parametrize("term", ["error", "target_spread"])

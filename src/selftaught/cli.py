@@ -99,6 +99,8 @@ def pretrain(
         counted = f", {summary['bad_items']} bad items (see quarantine.jsonl)" if summary["bad_items"] else ""
         counted += f", {summary['duplicates']} duplicates" if summary["duplicates"] else ""
         _say(f"done in {summary['seconds']:.0f} s at {summary['samples_per_second']:,.0f} samples/s{counted}")
+        if summary["verdict"]:
+            _say(f"note: {summary['verdict']}")
         _say(f"next: selftaught evaluate {run.folder} TRAIN TEST, or selftaught embed {run.folder} DATA -o FILE")
 
 

@@ -271,4 +271,5 @@ def _summarise(folder: RunFolder, outcome: Outcome | None, stream: Stream, secon
                   "data_wait": round(outcome.wait / max(outcome.seconds, 1e-9), 4),
                   "final_loss": next((line["loss"] for line in folder.metrics()[-1:]), None)}
         found["verdict"] = str(outcome.verdict) if outcome.verdict else None
+        found["plateau"] = outcome.verdict is not None and outcome.verdict.kind == "plateau"
     folder.write("summary.json", json.dumps(found, indent=1))

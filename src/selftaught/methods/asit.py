@@ -33,6 +33,7 @@ class ASiT(Method):
     kept encoder is the teacher's.
     """
 
+    grounded = True
     needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.5, 0.7), count=2, size=3))
     defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, clip_each=True, warmup=10.0,
                         batch_size=256, epochs=100,

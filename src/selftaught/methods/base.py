@@ -31,7 +31,8 @@ class Method(nn.Module):
     needs: the views and backbone abilities it asks for. defaults: the paper's optimisation. small: overrides for a short run on
     a small network, by the plan's dotted keys without the `method.` (`{"hidden": 512, "training.optimizer": "adamw"}`): what
     the paper's sizes cost beyond any use there. A constructor parameter named `facts` receives the data's Facts. `clock` is
-    set by the engine before every step. `labelled`: True where `loss` reads `batch.y`.
+    set by the engine before every step. `labelled`: True where `loss` reads `batch.y`. `grounded`: True where the loss predicts what
+    comes with the data (values, places, turns, labels), so that constant features are no solution but a stage that it may pass.
     """
 
     name: ClassVar[str] = ""
@@ -39,6 +40,7 @@ class Method(nn.Module):
     defaults: ClassVar[Training] = Training()
     small: ClassVar[dict[str, Any]] = {}
     labelled: ClassVar[bool] = False
+    grounded: ClassVar[bool] = False
     clock: Clock = Clock()
 
     def loss(self, views: list[View], batch: Batch) -> Tensor | Terms:

@@ -27,6 +27,7 @@ class BootBERT(Method):
     alike and hide twice as much.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("random", (0.15, 0.15)))
     defaults = Training(optimizer="adamw", lr=1e-3, scale_lr="sqrt", weight_decay=Cosine(0.02, 0.2), betas=(0.9, 0.98), warmup=1.0,
                         clip=2.0, batch_size=256, epochs=100)

@@ -27,6 +27,7 @@ class CAE(Method):
     the cls token, so pool the mean.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep"}), mask=Mask("span", (0.5, 0.5), size=4))
     defaults = Training(optimizer="adamw", lr=1.875e-4, weight_decay=0.05, warmup=20.0, clip=3.0, batch_size=2048, epochs=800)
     small = {"depth": 2, "heads": 4, "size": 1, "backbone.pool": "mean", "training.lr": 2e-3, "training.scale_lr": "sqrt"}

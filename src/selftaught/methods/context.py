@@ -29,6 +29,7 @@ class Context(Method):
     (+ CE(W f(x), turn)). BatchNorm statistics are joint over the patches. The learning rate is ours: the paper gives none.
     """
 
+    grounded = True
     needs = Patches()
     defaults = Training(optimizer="sgd", lr=0.01, momentum=0.999, weight_decay=1e-4, batch_size=256, epochs=100)
     small = {"hidden": 512, "training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 1e-4}

@@ -20,6 +20,7 @@ class DIET(Method):
     hundred thousand items, and it needs many epochs, since an item's row learns only when the item comes by.
     """
 
+    grounded = True
     needs = Single(strength="strong")
     defaults = Training(optimizer="adamw", lr=1e-3, weight_decay=0.05, batch_size=256, epochs=3000)
     small = {"training.lr": 2e-3, "training.scale_lr": "sqrt"}

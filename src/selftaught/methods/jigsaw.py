@@ -32,6 +32,7 @@ class Jigsaw(Method):
     paper's tiles are normalised one by one and its network has no BatchNorm.
     """
 
+    grounded = True
     needs = Patches(jitter=0.15)
     defaults = Training(optimizer="sgd", lr=0.01, weight_decay=5e-4, batch_size=256, epochs=70)
     small = {"tile": 128, "hidden": 512, "permutations": 64, "training.optimizer": "adamw", "training.lr": 2e-3,

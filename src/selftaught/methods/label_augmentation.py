@@ -27,6 +27,7 @@ class LabelAugmentation(Method):
     through P_agg. The paper lowers its rate in steps, here it falls along a cosine.
     """
 
+    grounded = True
     needs = Transformed(kind="turn")
     defaults = Training(optimizer="sgd", lr=0.2, weight_decay=5e-4, decay_norm_and_bias=True, warmup=0.0, batch_size=128, epochs=200)
     small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.05}

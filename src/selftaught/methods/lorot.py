@@ -27,6 +27,7 @@ class LoRot(Method):
     λ (`weight`) is .1, for the detection of foreign items .5 in the authors' code.
     """
 
+    grounded = True
     needs = Transformed(kind="quadrant_turn", every=False)
     defaults = Training(optimizer="sgd", lr=0.2, weight_decay=2e-4, decay_norm_and_bias=True, warmup=5.0, batch_size=128, epochs=200)
     small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.05}

@@ -24,6 +24,7 @@ class MAE(Method):
     networks, else as it was built.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep"}), mask=Mask("random", (0.75, 0.75)))
     defaults = Training(optimizer="adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup=40.0, batch_size=4096, epochs=800)
     small = {"width": 64, "depth": 2, "heads": 4, "masked": 0.5, "backbone.pool": "mean", "training.lr": 2e-3, "training.scale_lr": "sqrt"}

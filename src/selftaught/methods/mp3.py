@@ -27,6 +27,7 @@ class MP3(Method):
     no order cannot be told. `accuracy`: of the places. The paper's soft targets for speech are left out; its rates are MAE's here.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep", "layers"}), mask=Mask("random", (0.75, 0.75)))
     defaults = Training(optimizer="adamw", lr=1.5e-4, weight_decay=0.05, betas=(0.9, 0.95), warmup=40.0, batch_size=4096, epochs=800)
     small = {"masked": 0.5, "backbone.positions": "learned", "backbone.pool": "mean", "training.lr": 2e-3, "training.scale_lr": "sqrt"}

@@ -21,6 +21,7 @@ class Rotation(Method):
     it falls along a cosine; its classifier is the last layer of the network, here a linear map of the pooled features.
     """
 
+    grounded = True
     needs = Transformed(kind="turn")
     defaults = Training(optimizer="sgd", lr=0.2, weight_decay=5e-4, decay_norm_and_bias=True, warmup=0.0, batch_size=128, epochs=100)
     small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 1e-4}

@@ -22,6 +22,7 @@ class SimMIM(Method):
     the paper's patches of 16 pixels. Like MAE's in all else.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep"}), mask=Mask("random", (0.6, 0.6), size=2))
     defaults = Training(optimizer="adamw", lr=1e-4, weight_decay=0.05, warmup=20.0, clip=5.0, batch_size=2048, epochs=800)
     small = {"normalised": True, "masked": 0.5, "size": 1, "backbone.pool": "mean", "training.lr": 2e-3, "training.scale_lr": "sqrt"}

@@ -30,6 +30,7 @@ class SiT(Method):
     both read what is pooled.
     """
 
+    grounded = True
     needs = TurnedPair(backbone=frozenset({"tokens"}), mask=Mask("span", (0.0, 0.3), count=2, size=3))
     defaults = Training(optimizer="adamw", lr=2.5e-4, weight_decay=0.05, warmup=5.0, final_lr=1e-5, batch_size=288, epochs=500)
     small = {"size": 2, "backbone.pool": "mean", "training.lr": 2e-3, "training.scale_lr": "sqrt"}

@@ -26,6 +26,7 @@ class SSAST(Method):
     512 tokens). `accuracy`: how often c_i chooses x_i. `contrast` and `weight` (λ) may be 0.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.78, 0.78), size=4))
     defaults = Training(optimizer="adamw", lr=1e-4, scale_lr="off", weight_decay=5e-7, betas=(0.95, 0.999), warmup=0.5, batch_size=24,
                         epochs=10)

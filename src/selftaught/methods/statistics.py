@@ -23,6 +23,7 @@ class MeasuredStatistics(Method):
     than another. Their rate falls in steps, here along a cosine; twice the rate for biases is left out.
     """
 
+    grounded = True
     needs = Measured()
     defaults = Training(optimizer="sgd", lr=1e-3, scale_lr="off", momentum=0.9, weight_decay=5e-3, warmup=0.0, batch_size=30, epochs=18)
     small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 1e-4}

@@ -19,6 +19,7 @@ class Supervised(Method):
     defaults are those of ResNets on ImageNet (He et al., 2016; Goyal et al., 2017).
     """
 
+    grounded = True
     needs = Single(strength="weak")
     defaults = Training(optimizer="sgd", lr=0.1, weight_decay=1e-4, warmup=5.0, batch_size=256, epochs=90)
     small = {"training.optimizer": "adamw", "training.lr": 2e-3, "training.scale_lr": "sqrt", "training.weight_decay": 0.05}

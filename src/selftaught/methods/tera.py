@@ -25,6 +25,7 @@ class TERA(Method):
     kind is off at 0.
     """
 
+    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens"}), mask=Mask("span", (0.15, 0.15), size=7))
     defaults = Training(optimizer="adamw", lr=2e-4, scale_lr="off", weight_decay=0.01, warmup=2.0, clip=5.0, batch_size=32, epochs=30)
     small = {"normalised": True, "masked": 0.5, "size": 1, "backbone.pool": "mean", "training.lr": 2e-3, "training.scale_lr": "sqrt"}

@@ -105,11 +105,11 @@ def _headline(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any], ta
 
 
 def _verdict(run: Any, lines: list[dict[str, Any]], summary: dict[str, Any]) -> tuple[str, str]:
-    """healthy, collapsed or stopped, and the sentence behind it."""
+    """healthy, plateau, collapsed or stopped, and the sentence behind it."""
     done, planned = (lines[-1]["step"] if lines else 0), run.value("steps")
     if summary.get("verdict") or summary.get("collapsed"):
         how = "The run went on to its end." if not summary.get("collapsed") else f"The run was stopped at step {done:,}."
-        return "collapsed", f"{summary.get('verdict') or _fallen(lines)} {how}"
+        return "plateau" if summary.get("plateau") else "collapsed", f"{summary.get('verdict') or _fallen(lines)} {how}"
     strange = [k for k, v in (lines[-1] if lines else {}).items() if isinstance(v, float) and not math.isfinite(v)]
     if strange:
         return "stopped", f"At step {done:,} these became NaN or infinite: {', '.join(strange)}."

@@ -236,7 +236,7 @@ class Engine:
             bad = [n for n, v in found.items() if v != v or v in (float("inf"), float("-inf"))]
             if bad and trouble is None:
                 trouble = (step + 1, bad)
-            self.outcome.verdict = self.outcome.verdict or self.health.judge(step, found, self.clock(step))
+            self.outcome.verdict = self.health.judge(step, found, self.clock(step))
         self.pending = []
         self.outcome.steps = done
         wait = self.outcome.wait / max(self.outcome.seconds, 1e-9)
@@ -253,9 +253,10 @@ class Engine:
             good = f"The last good checkpoint is {self.saved}." if self.saved else "There is no checkpoint yet."
             raise NonFinite(f"At step {trouble[0]} these became NaN or infinite: {', '.join(trouble[1])}. {good} "
                             "Lower the learning rate, clip the gradient (training.clip=1), or use precision=32-true.")
-        if self.outcome.verdict is not None and self.settings.stop_on_collapse:
+        verdict = self.outcome.verdict
+        if verdict is not None and verdict.kind == "collapse" and self.settings.stop_on_collapse:
             self._save(done)
-            raise Collapsed(str(self.outcome.verdict))
+            raise Collapsed(str(verdict))
 
     def _check_weights(self, step: int) -> None:
         """What the last step made of the weights, no loss has told yet."""
@@ -287,8 +288,9 @@ class Engine:
             for name, seen in state["seen"].items():
                 self.streams[name].reader.seen = seen
             verdict, seconds = state.get("verdict"), state.get("seconds", 0.0)
+            self.health.verdict = Verdict(**verdict) if verdict else None
             self.outcome = Outcome(self.start, seconds, state["samples"], state.get("wait", 0.0), earlier=seconds,
-                                   verdict=Verdict(**verdict) if verdict else None)
+                                   verdict=self.health.verdict)
         if self.folder is not None and self.place.leads:
             self.folder.cut_metrics(self.start)  # lines of steps after the checkpoint, all where there is none
 

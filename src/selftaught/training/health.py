@@ -1,6 +1,8 @@
 """Label-free health of a run: ranks, spreads and scales of features and head outputs, read by hooks from the training forward.
 
-A collapse shows in the head first. A verdict is a diagnosis and a remedy; it comes only when several checks in a row agree.
+A collapse shows in the head first. A verdict is a diagnosis and a remedy; it comes only when several checks in a row agree. Where
+features collapse though no loss asks for it (`Method.grounded`: masked modelling first says the same of every item), it is a plateau:
+said for as long as it lasts, and nothing is stopped.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ PLACES = ("features", "head")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is wrong, how it was seen, and what to do. `kind`: collapse."""
+    """What is wrong, how it was seen, and what to do. `kind`: collapse, which stays, or plateau, which may pass."""
 
     kind: str
     diagnosis: str
@@ -48,6 +50,8 @@ class Health:
         self.least_spread, self.least_scale = least_spread, least_scale
         self.first: dict[str, float] = {}
         self.strikes = 0
+        self.grounded: bool = getattr(method, "grounded", False)
+        self.verdict: Verdict | None = None
         self._armed = False
         self._seen: dict[str, Tensor] = {}
         self._handles = []
@@ -87,21 +91,27 @@ class Health:
         return names, torch.stack(values) if values else None
 
     def judge(self, step: int, numbers: dict[str, float], clock: Clock) -> Verdict | None:
-        """Takes the numbers of one step; gives a verdict once `patience` checks in a row show the same collapse.
+        """Takes the numbers of one step; the verdict that stands then, from when `patience` checks in a row show the same collapse.
 
         Only steps that were checked count; a method's own terms never do, whatever they are called."""
         numbers = {k: numbers[k] for place in PLACES for m in MEASURES if (k := f"{place}_{m}") in numbers}
         if not numbers:
-            return None
+            return self.verdict
         for key, value in numbers.items():
             self.first.setdefault(key, value)
         if step < max(0.05 * clock.steps, 2 * self.every) and step < 200:
-            return None
+            return self.verdict
         sick = [text for place in ("head", "features") if (text := self._sick(place, numbers))]
         self.strikes = self.strikes + 1 if sick else 0
-        if self.strikes < self.patience:
-            return None
-        return Verdict("collapse", f"The representation has collapsed: {sick[0]} (step {step}).",
+        if self.verdict is None or self.verdict.kind != "collapse":
+            self.verdict = self._verdict(sick[0], step) if self.strikes >= self.patience else None
+        return self.verdict
+
+    def _verdict(self, seen: str, step: int) -> Verdict:
+        if self.grounded:
+            return Verdict("plateau", f"The network does not tell items apart yet: {seen} (step {step}).",
+                           "Train longer, or try another learning rate.", step)
+        return Verdict("collapse", f"The representation has collapsed: {seen} (step {step}).",
                        "Check that the method's guards against collapse are on (variance and covariance weights, predictor, teacher, "
                        "centring), lower the learning rate, or raise the batch size.", step)
 

@@ -58,6 +58,8 @@ def test_a_file_is_a_text_a_line_or_a_paragraph(tmp_path):
     assert len(open_source(long, layout="file", least=1)) == 1
     with pytest.raises(OptionError, match="Did you mean 'paragraph'"):
         open_source(long, layout="line,paragraf")
+    with pytest.raises(OptionError, match="is a folder, where every file is a text: join"):
+        open_source(long.parent, layout="paragraph")
 
 
 @pytest.mark.parametrize("data,reason", [

@@ -194,6 +194,7 @@ class Planner:
         self.choose("seed", 0, "")
         self.choose("resolution", self.facts.shape[-1] if len(self.facts.shape) > 1 or self.facts.vocabulary else None,
                     "" if len(self.facts.shape) < 2 else "what the data holds" if self.source.facts.shape[-1] <= self.facts.shape[-1]
+                    else "enough for content" if len(self.source.facts.shape) != len(self.facts.shape)  # seconds of sound, bands by frames
                     else f"enough for content; the items are about {self.source.facts.shape[-1]}")
         self._backbone(modality, method)
         if self.module is None and ":" not in self["backbone"]:

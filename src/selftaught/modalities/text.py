@@ -84,6 +84,9 @@ class TextModality(Modality):
         share = float((counts <= length).mean())
         reasons = [f"resolution {length}: {share:.0%} of {len(ids):,} sampled texts have no more tokens",
                    f"{tokens.size:,} ids: a byte-pair tokenizer trained on {size:,} bytes"]
+        if not packed and (lost := float((counts > canvas).mean())):
+            reasons.append(f"{lost:.0%} are longer than {canvas} tokens, behind which nothing is read: items of a line or paragraph would "
+                           "keep it (layout=paragraph, of one file)")
         statistics = {"tokenizer": tokenizer, "canvas": int(canvas),
                       "idf": [round(float(v), 3) for v in idf], "reasons": reasons}
         facts = source.facts.with_(shape=(length,), lengths=(int(min(counts.min(), length)), length),

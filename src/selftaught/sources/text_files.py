@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..contracts import DataError
+from ..contracts import DataError, OptionError
 from .asked import Asked
 from .text import TextFiles, TextRuns, TextSource
 from .text_layout import text_layout
@@ -24,6 +24,9 @@ def open_text_path(path: Path, asked: Asked) -> TextSource:
     lines. layout=line, paragraph or file says otherwise."""
     layout = text_layout(asked.layout)
     asked.no_columns(path, "the labels of texts in files are their class folders; put texts and labels into a table")
+    if path.is_dir() and layout.part in ("line", "paragraph"):
+        raise OptionError(f"layout={layout.part} parts one file, and {path} is a folder, where every file is a text: join its files into "
+                          "one (cat FOLDER/*.txt > all.txt) and give that.")
     if path.is_dir() or layout.part == "file":
         return TextFiles(path if path.is_dir() else [path], least=asked.least, pack=layout.pack)
     data = np.memmap(path, np.uint8, "r")

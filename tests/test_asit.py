@@ -28,6 +28,10 @@ def made(method, step=0, items=8, lengths=None):
     return Masked(lambda b, d: views, ASiT.needed(SIZES).mask, method.student.backbone.grid)(batch, draws), batch
 
 
+def test_constants_are_a_solution_where_nothing_is_restored():
+    assert built().grounded and not built(reconstruction=0.0).grounded
+
+
 def test_groups_show_the_neighbour_and_the_rest_is_as_it_was():
     method = built()
     (view, _), _ = made(method)

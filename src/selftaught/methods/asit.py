@@ -33,7 +33,6 @@ class ASiT(Method):
     kept encoder is the teacher's.
     """
 
-    grounded = True
     needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.5, 0.7), count=2, size=3))
     defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, clip_each=True, warmup=10.0,
                         batch_size=256, epochs=100,
@@ -50,6 +49,7 @@ class ASiT(Method):
         local, reconstruction: weights. mask, masked, size: as of MAE, `masked` between two parts."""
         super().__init__()
         self.whole, self.local, self.reconstruction, self.temperature = whole, local, reconstruction, temperature
+        self.grounded = reconstruction > 0  # else only its own teacher is predicted, which a constant does best
         self.teacher_temperature = Linear(*teacher_temperature, epochs=temperature_epochs)
         head = DinoHead(backbone.width, outputs, hidden=hidden, bottleneck=bottleneck, norm=norm)
         self.student, self.signal = Embedder(backbone, head), backbone.signal()

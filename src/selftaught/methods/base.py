@@ -32,7 +32,8 @@ class Method(nn.Module):
     a small network, by the plan's dotted keys without the `method.` (`{"hidden": 512, "training.optimizer": "adamw"}`): what
     the paper's sizes cost beyond any use there. A constructor parameter named `facts` receives the data's Facts. `clock` is
     set by the engine before every step. `labelled`: True where `loss` reads `batch.y`. `grounded`: True where the loss predicts what
-    comes with the data (values, places, turns, labels), so that constant features are no solution but a stage that it may pass.
+    comes with the data (values, places, turns, labels), so that constant features are no solution but a stage that it may pass;
+    `__init__` sets it where options decide.
     """
 
     name: ClassVar[str] = ""

@@ -27,7 +27,6 @@ class BootBERT(Method):
     alike and hide twice as much.
     """
 
-    grounded = True
     needs = Single(strength="weak", backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("random", (0.15, 0.15)))
     defaults = Training(optimizer="adamw", lr=1e-3, scale_lr="sqrt", weight_decay=Cosine(0.02, 0.2), betas=(0.9, 0.98), warmup=1.0,
                         clip=2.0, batch_size=256, epochs=100)
@@ -39,6 +38,7 @@ class BootBERT(Method):
         """latent, weight: of the two terms. momentum: the teacher's, at first. mask, masked, masks, size: as of MAE."""
         super().__init__()
         self.latent, self.weight = latent, weight
+        self.grounded = weight > 0  # else only its own teacher is predicted, which a constant does best
         self.student, self.signal = Embedder(backbone), backbone.signal()
         self.mask_token = nn.Parameter(torch.empty(backbone.width))
         nn.init.trunc_normal_(self.mask_token, std=0.02)

@@ -126,9 +126,9 @@ def section(lines: list[dict[str, Any]], name: str) -> list[str]:
                                 -np.mean([*values(runs[m], "linear").values()] or [0.0]), m))
     head = ["method", "negatives", "pretext", "k-NN", "linear", "linear over random", "beats random", "RankMe, head", "RankMe",
             "spread, head", "spread", "α-ReQ", "steps", "seconds"]
-    counts = sorted({len(runs[m]) for m in trained})
-    seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
-    out = [f"## {name}", "", f"{SETS[name]}. {seeds} seed{'' if counts == [1] else 's'} a method so far, of five.", "",
+    least, most = min(counts := [len(runs[m]) for m in trained]), max(counts)
+    seeds = "Five seeds a method" if least == 5 else f"{least} to {most} of five seeds a method so far"
+    out = [f"## {name}", "", f"{SETS[name]}. {seeds}.", "",
            f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(row(runs, m) for m in order), ""]
     labelled = [f"`{m}`" for m in trained if find("method", m).labelled]
     if labelled:

@@ -103,6 +103,14 @@ def test_training_changes_the_encoder(data):
     assert few.scores["linear"][0].detail["grid"] != more.scores["linear"][0].detail["grid"]
 
 
+def test_groups_are_held_out_whole_and_make_the_intervals(data):
+    """What the penalty is chosen on, and what an interval is over."""
+    grouped = {**data, "group": np.arange(120) // 4}
+    found, plain = (compare_methods(d, methods=["simclr"], **OPTIONS).row("raw input").scores for d in (grouped, data))
+    assert found["linear"][0].n == found["knn"][0].n == 6 and plain["linear"][0].n == plain["knn"][0].n == 24
+    assert found["linear"][0].detail["held_out"] == 96 and not found["linear"][0].detail.get("notes")
+
+
 def test_who_cannot_take_part_is_a_line_with_its_reason():
     table = compare_methods("embedded:breast-cancer", methods=["pirl", "simclr"], steps=3, batch_size=32)
     row = table.row("pirl")

@@ -34,6 +34,14 @@ def test_a_linear_map_of_informed_tokens_segments_and_of_uninformed_ones_does_no
     assert token_knn(x, masks, test, answers).value > token_knn(x, np.roll(masks, 1, axis=0), test, answers).value + 0.15
 
 
+def test_items_of_one_group_are_held_out_together_and_are_one_unit():
+    (x, masks), (test, answers) = scenes(40, 0), scenes(20, 1)
+    group = np.arange(40) // 8
+    kept = dense_probe(x, masks, test, answers, groups=group, test_groups=group[:20])
+    assert kept.n == token_knn(x, masks, test, answers, test_groups=group[:20]).n == 3
+    assert kept.detail["grid"] != dense_probe(x, masks, test, answers).detail["grid"]
+
+
 def test_tokens_that_say_all_are_segmented_without_an_error_at_tokens():
     (x, masks), (test, answers) = scenes(30, 0, noise=0.01), scenes(10, 1, noise=0.01)
     score = dense_probe(x, token_labels(masks, (4, 4)), test, token_labels(answers, (4, 4)), grid=(4, 4))

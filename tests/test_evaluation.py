@@ -8,6 +8,7 @@ import torch
 
 from selftaught import evaluation as e
 from selftaught.contracts import DataError, OptionError
+from selftaught.evaluation.linear import best
 from selftaught.evaluation.neighbours import search
 
 
@@ -172,8 +173,17 @@ def test_logistic_regression_equals_scikit_learn(four):
     scaler = StandardScaler().fit(x)
     model = LogisticRegression(C=1 / (len(x) * score.detail["l2"]), tol=1e-8, max_iter=5000).fit(scaler.transform(x), four[1])
     assert score.value == pytest.approx(model.score(scaler.transform(u), four[3]), abs=0.005)
-    best = min(score.detail["grid"], key=lambda g: g["log_loss"])
-    assert score.detail["l2"] == best["l2"] and score.detail["held_out"] == 300
+    grid = score.detail["grid"]
+    assert score.detail["l2"] == grid[best(grid, 300)]["l2"] and score.detail["held_out"] == 300
+
+
+def test_the_penalty_is_chosen_by_accuracy_and_by_the_loss_among_equals():
+    """Two grids that were seen: of speakers held out whole, where weak penalties are surer of fewer errors, and of noise."""
+    speakers = [{"accuracy": a, "log_loss": loss} for a, loss in ((0.395, 1.73), (0.404, 2.14), (0.433, 2.74), (0.461, 3.96))]
+    assert best(speakers, 2000) == 3 and best(speakers, 20) == 0  # on 20 rows the four are not told apart
+    noise = [{"accuracy": a, "log_loss": loss} for a, loss in ((0.50, 0.70), (0.51, 0.69), (0.52, 0.80))]
+    assert best(noise, 300) == 1
+    assert best([{"accuracy": 1.0, "log_loss": 0.3}, {"accuracy": 0.99, "log_loss": 0.1}], 50) == 0
 
 
 def test_the_penalty_is_chosen_without_a_look_at_test(four):

@@ -176,6 +176,25 @@ def test_an_item_that_cannot_be_decoded_leaves_the_groups_of_the_others():
     assert expected.detail["grid"] != blind.detail["grid"]
 
 
+def test_all_draw_the_same_labels_though_an_item_is_lost():
+    """Items that cannot be decoded are left out before labels are drawn for anything."""
+    train, found = grouped(0, 30, 10), None
+
+    def features(source):
+        x = source.take(np.arange(len(source)))["x"][:, 0].copy()
+        if found is None:
+            x[3] = np.nan
+        return x
+
+    begun = work((*train[:2], None), grouped(1, 20, 5), ("knn",))
+    begun.representation("encoder", features)
+    found = begun
+    assert (len(found.train), len(found.test)) == (299, 99) and len(found.table.notes) == 2
+    assert np.array_equal(found.train.labels, np.delete(train[1], 3))
+    found.representation("random", features)
+    assert len({(c.labels, c.score.n) for c in found.table.cells}) == 1
+
+
 def test_ranks_are_of_rows_from_everywhere():
     """Sorted by class, the first 25,600 rows may hold one class alone."""
     x = np.random.default_rng(0).normal(size=(60_000, 4)).astype(np.float32)

@@ -52,6 +52,13 @@ def test_brightness_is_told_by_tokens_and_not_of_moved_masks(encoder, pictures):
     assert moved.cell("raw", "dense", 1.0).score.value < table.cell("raw", "dense", 1.0).score.value - 0.2
 
 
+def test_groups_are_held_out_whole_and_make_the_intervals(encoder, pictures):
+    x, masks = pictures
+    source = selftaught.open_source({"x": x, "group": np.arange(len(x)) // 5})
+    table = segment(encoder, source, masks, baselines=())
+    assert {c.score.n for c in table.cells} == {2} and len(table.cells) == 2  # of ten groups a fifth
+
+
 def test_files_pair_by_name(encoder, pictures, folders):
     by_array, by_name = (segment(encoder, *of, baselines=("raw",)).cell("raw", "token_knn", 1.0).score.value for of in (pictures, folders))
     assert by_array > 0.99 and by_name > 0.99

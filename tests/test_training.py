@@ -290,6 +290,40 @@ def test_a_plateau_of_what_predicts_the_data_is_passed_and_not_stopped(source):
     assert len(whole.losses) == 160 and whole.verdict is None
 
 
+class _Squeezed(nn.Module):
+    """A head of 16 outputs of mean zero, of which all but the first are multiplied by `rest`."""
+
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.mlp, self.rest = Mlp(width, hidden, 16), 1.0
+
+    def forward(self, x):
+        z = self.mlp(x)
+        z = z - z.mean(0)
+        return torch.cat([z[:, :1], self.rest * z[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("rest", [1.0, 0.01])
+def test_outputs_on_a_line_are_a_collapse(source, rest):
+    """Both ways along a line, unit outputs are spread wider than least_spread."""
+    class Line(Method):
+        def __init__(self, backbone, *, hidden: int = 32):
+            super().__init__()
+            self.student = Embedder(backbone, _Squeezed(backbone.width, hidden))
+
+        def loss(self, views, batch):
+            self.student.head.rest = rest if self.clock.step >= 20 else 1.0
+            return sum((self.student(v).std(0)[0] - 1).square() for v in views)
+
+    plan = make_plan(source, {**SMALL, "method": Line, "steps": 100, "health_every": 5, "lr": 0.01})
+    asked = plan.build_method(), plan.stream(source), plan.training(), plan.settings(progress=False)
+    if rest == 1.0:
+        assert fit(*asked).verdict is None
+    else:
+        with pytest.raises(Collapsed, match="the head's outputs of all items lie on a line .effective rank 1"):
+            fit(*asked)
+
+
 @pytest.mark.parametrize("term", ["error", "target_spread"])
 def test_terms_of_a_method_do_not_hide_its_collapse(source, term):
     class Shrinking(_NoGuards):

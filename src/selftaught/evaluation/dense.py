@@ -23,35 +23,35 @@ IGNORED = -1
 
 
 def dense_probe(train_tokens: Any, train_masks: Any, test_tokens: Any, test_masks: Any, *, grid: Sequence[int] | None = None,
-                iterations: int = 100, seed: int = 0) -> Score:
+                groups: Any = None, test_groups: Any = None, iterations: int = 100, seed: int = 0) -> Score:
     """Mean IoU of a linear classifier of tokens, fitted as `linear_probe` is, whole items held out.
 
     tokens: [N, T, D]. masks: int [N, T], a class a token; or [N, *sides] in pixels (or steps), with the tokens' `grid` (by default as
     many along each axis). Then a token of train has the class that most of its pixels have, and the logits of test are interpolated to the
     pixels they are judged at. −1 is left out. A class counts where test shows or the probe predicts it. detail: accuracy, IoU a class,
-    the chosen penalty. The interval is over items. DataError for shapes that do not fit, and as `linear_probe`.
+    the chosen penalty. groups [N of train], held out whole; test_groups: the interval, else over items, resamples whole groups. DataError
+    for shapes that do not fit, and as `linear_probe`.
     """
     start = time.perf_counter()
     tokens, masks, grid = _checked(train_tokens, train_masks, "train", grid)
     test, answers, grid = _checked(test_tokens, test_masks, "test", grid)
     if tokens.shape[2] != test.shape[2]:
         raise DataError(f"train and test have tokens of width {tokens.shape[2]} and {test.shape[2]}: encode both with the same encoder.")
-    classes, logits, detail = _linear(tokens, token_labels(masks, grid), test, iterations, seed)
+    classes, logits, detail = _linear(tokens, token_labels(masks, grid), test, groups, iterations, seed)
     maps = logits.view(len(test), *grid, -1).movedim(-1, 1)  # [N, C, *grid]
     predicted = torch.cat([_interpolated(part, answers.shape[1:]).argmax(1) for part in maps.split(64)])
     hits = overlaps(classes[predicted.cpu().numpy()], answers)
-    return _judged("dense", hits, {**detail, "grid_of_tokens": list(grid), "train": len(tokens)}, start)
+    return _judged("dense", hits, {**detail, "grid_of_tokens": list(grid), "train": len(tokens)}, test_groups, start)
 
 
-def token_knn(train_tokens: Any, train_masks: Any, test_tokens: Any, test_masks: Any, *, grid: Sequence[int] | None = None, k: int = 20
-              ) -> Score:
-    """Accuracy of tokens classified by their k nearest tokens of train, by cosine; arguments as of `dense_probe`, both sides at tokens.
-    The interval is over items."""
+def token_knn(train_tokens: Any, train_masks: Any, test_tokens: Any, test_masks: Any, *, grid: Sequence[int] | None = None, k: int = 20,
+              test_groups: Any = None) -> Score:
+    """Accuracy of tokens classified by their k nearest tokens of train, by cosine; arguments as of `dense_probe`, both sides at tokens."""
     tokens, masks, grid = _checked(train_tokens, train_masks, "train", grid)
     test, answers, grid = _checked(test_tokens, test_masks, "test", grid)
-    groups = np.repeat(np.arange(len(test)), test.shape[1])
+    units = np.repeat(np.arange(len(test)) if test_groups is None else test_groups, test.shape[1])
     score = knn(tokens.flatten(0, 1), token_labels(masks, grid).reshape(-1), test.flatten(0, 1), token_labels(answers, grid).reshape(-1),
-                k=k, test_groups=groups)
+                k=k, test_groups=units)
     score.name = "token_knn"
     return score
 
@@ -152,14 +152,16 @@ def _tokens(tokens: Any, name: str) -> Tensor:
     return as_features(tokens, name).view(shape)
 
 
-def _linear(tokens: Tensor, labels: np.ndarray, test: Tensor, iterations: int, seed: int) -> tuple[np.ndarray, Tensor, dict[str, Any]]:
-    """(classes [C], logits of the test tokens [N · T, C], what was chosen), the penalty chosen on items held out of train."""
+def _linear(tokens: Tensor, labels: np.ndarray, test: Tensor, groups: Any, iterations: int, seed: int
+            ) -> tuple[np.ndarray, Tensor, dict[str, Any]]:
+    """(classes [C], logits of the test tokens [N · T, C], what was chosen), the penalty chosen on items, or groups, held out of train."""
     item, place = np.nonzero(labels >= 0)
     classes, codes = np.unique(labels[labels >= 0], return_inverse=True)
     if len(classes) < 2:
         raise DataError(f"The masks of train show the classes {classes.tolist()} at tokens, so nothing can be told apart: give two.")
     rows = tokens[torch.from_numpy(item), torch.from_numpy(place)]
-    logits, detail = fitted_linear(rows, codes, test.flatten(0, 1), classes=len(classes), groups=item, iterations=iterations, seed=seed)
+    units = item if groups is None else to_numpy(groups)[item]
+    logits, detail = fitted_linear(rows, codes, test.flatten(0, 1), classes=len(classes), groups=units, iterations=iterations, seed=seed)
     return classes, logits, detail
 
 
@@ -170,9 +172,9 @@ def _interpolated(maps: Tensor, sides: Sequence[int]) -> Tensor:
     return F.interpolate(maps, size=tuple(sides), mode=("linear", "bilinear", "trilinear")[len(sides) - 1], align_corners=False)
 
 
-def _judged(name: str, hits: dict[str, np.ndarray], detail: dict[str, Any], start: float) -> Score:
+def _judged(name: str, hits: dict[str, np.ndarray], detail: dict[str, Any], groups: Any, start: float) -> Score:
     both, either, classes = hits["both"], hits["either"], hits["classes"]
-    interval = bootstrap(np.concatenate([both, either], 1), mean_iou)
+    interval = bootstrap(np.concatenate([both, either], 1), mean_iou, groups=groups)
     iou = both.sum(0) / np.maximum(either.sum(0), 1)
     wrong = (either - both).sum() / 2  # a wrong pixel is in the union of two classes
     detail |= {"accuracy": float(both.sum() / (both.sum() + wrong)), "iou": {str(c): float(v) for c, v in zip(classes, iou)}}

@@ -113,6 +113,17 @@ def train_supervised(encoder: Encoder, labelled: Source, *, seed: int = 0, budge
                    backbone_options=encoder.backbone_options, lineage={"method": "supervised", "labels": len(labelled)}), method
 
 
+def apart(groups: np.ndarray | None) -> np.ndarray | None:
+    """Test's groups, set apart from train's: sources count theirs from 0 each, so that equal numbers in two of them say nothing."""
+    return None if groups is None else -1 - groups
+
+
+def finite(x: np.ndarray, source: Source) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Features [N, D] of a source, its labels and groups, without the rows of items that could not be decoded."""
+    fine = np.isfinite(x).all(axis=1)
+    return x[fine], source.labels[fine], None if source.groups is None else source.groups[fine]
+
+
 def labelled_subset(source: Source, indices: np.ndarray, classes: list[str] | None) -> Source:
     """The items at `indices`, labels and classes kept as they are in the whole."""
     part = subset(source, indices)

@@ -15,7 +15,7 @@ from ..evaluation import Interval, Score, knn, linear_probe, paired_difference, 
 from ..plan import Plan, make_plan
 from ..sources import align_classes, open_source
 from ..training import fit
-from .baselines import Supervision, labelled_subset, random_encoder
+from .baselines import Supervision, apart, finite, labelled_subset, random_encoder
 from .finetune import finetune as finetuned
 from .taxonomy import FOUR, NEGATIVES, PRETEXTS, WAYS, family, tags
 
@@ -193,10 +193,10 @@ def _contend(row: Row, train: Source, test: Source, overrides: dict[str, Any], f
 
 
 def _score(row: Row, embed: Callable[[Source], np.ndarray], train: Source, test: Source) -> None:
-    (x, y), (test_x, test_y) = ((z[fine], s.labels[fine]) for s in (train, test)
-                                for z in [embed(s)] for fine in [np.isfinite(z).all(axis=1)])
+    (x, y, groups), (test_x, test_y, test_groups) = (finite(embed(source), source) for source in (train, test))
     for protocol, probe in (("knn", knn), ("linear", linear_probe)):
-        row.scores.setdefault(protocol, []).append(probe(x, y, test_x, test_y))
+        score = probe(x, y, test_x, test_y, groups=groups, test_groups=apart(test_groups))
+        row.scores.setdefault(protocol, []).append(score)
 
 
 def _score_encoder(row: Row, encoder: Encoder, train: Source, test: Source, labels: float | int | None, seed: int) -> None:

@@ -15,7 +15,7 @@ from ..evaluation import Score, budget_indices, clustering, knn, label_budgets, 
 from ..evaluation.rank import ROWS, sampled
 from ..measures import alpha_req, rank_me
 from ..sources import align_classes
-from .baselines import Supervision, labelled_subset, random_encoder, train_supervised
+from .baselines import Supervision, apart, finite, labelled_subset, random_encoder, train_supervised
 from .boosting import boost
 from .finetune import finetune
 from .table import Cell, Table
@@ -78,8 +78,6 @@ class _Work:
     def __init__(self, encoder: Encoder, train: Source, test: Source, protocols: tuple[str, ...], budgets: tuple[float, ...],
                  draws: int, seed: int, supervision: Supervision, say: Callable[[str], None]):
         self.encoder, self.train, self.test = encoder, train, test
-        # sources count their groups from 0 each, so that equal numbers in two of them say nothing: the test's are set apart
-        self.test_groups = None if test.groups is None else -1 - test.groups
         self.protocols, self.budgets, self.draws, self.seed = protocols, budgets, draws, seed
         self.supervision, self.say = supervision, say
         self.table = Table()
@@ -89,10 +87,14 @@ class _Work:
         """All probes of one representation that needs no training."""
         began = time.perf_counter()
         parts = embed(self.train), embed(self.test)
+        if name == "encoder":
+            self.train, self.test = (self.decodable(s, z) for s, z in zip((self.train, self.test), parts))
+            parts = tuple(z[np.isfinite(z).all(axis=1)] for z in parts)
         if name == "raw":
             self.raw_parts = parts
-        train_x, train_y, groups = self._clean(name, parts[0], self.train.labels, self.train.groups)
-        test_x, test_y, test_groups = self._clean(name, parts[1], self.test.labels, self.test_groups)
+        train_x, train_y, groups = finite(parts[0], self.train)
+        test_x, test_y, test_groups = finite(parts[1], self.test)
+        test_groups = apart(test_groups)
         self.ranks(name, train_x)
         probes = [p for p in self.protocols if p in PROBES]
         found = label_budgets(train_x, train_y, test_x, test_y, budgets=self.budgets, protocol=probes, draws=self.draws,
@@ -112,12 +114,13 @@ class _Work:
         self.table.ranks[name] = round(float(rank_me(z)), 2)
         self.table.measures.setdefault(name, {})["alpha_req"] = round(float(alpha_req(z)), 3)
 
-    def _clean(self, name: str, x: np.ndarray, y: np.ndarray, groups: np.ndarray | None) -> tuple[Any, Any, Any]:
-        """All three without the rows of items that could not be decoded; they are counted once."""
+    def decodable(self, source: Source, x: np.ndarray) -> Source:
+        """The items that could be decoded; the others are counted, and left out before labels are drawn, so that all draw the same."""
         fine = np.isfinite(x).all(axis=1)
-        if not fine.all() and name == "encoder":
-            self.table.notes.append(f"{int((~fine).sum())} of {len(x)} items could not be decoded and are left out.")
-        return x[fine], y[fine], None if groups is None else groups[fine]
+        if fine.all():
+            return source
+        self.table.notes.append(f"{int((~fine).sum())} of {len(x)} items could not be decoded and are left out.")
+        return labelled_subset(source, np.flatnonzero(fine), source.classes)
 
     def add(self, name: str, protocol: str, budget: float, score: Score) -> None:
         self.table.cells.append(Cell(name, protocol, budget, int(score.detail.get("labels", 0)), score))
@@ -132,10 +135,10 @@ class _Work:
                 self.table.notes.append(f"{len(part)} labels are too few to train the supervised network.")
                 continue
             trained, _ = train_supervised(self.encoder, part, seed=self.seed, budget=self.supervision)
-            train_x, train_y, groups = self._clean("supervised", trained.embed(part), part.labels, part.groups)
-            test_x, test_y, test_groups = self._clean("supervised", trained.embed(self.test), self.test.labels, self.test_groups)
+            train_x, train_y, groups = finite(trained.embed(part), part)
+            test_x, test_y, test_groups = finite(trained.embed(self.test), self.test)
             for protocol in (p for p in self.protocols if p in PROBES):
-                score = PROBES[protocol](train_x, train_y, test_x, test_y, groups=groups, test_groups=test_groups)
+                score = PROBES[protocol](train_x, train_y, test_x, test_y, groups=groups, test_groups=apart(test_groups))
                 score.detail["labels"] = len(chosen)
                 self.add("supervised", protocol, budget, score)
             if budget == self.budgets[-1]:
@@ -149,7 +152,7 @@ class _Work:
         for budget in self.budgets:
             chosen = budget_indices(self.train.labels, budget, 0, self.seed, self.train.groups)
             self.add("boosting", "boosting", budget, boost(train_x[chosen], self.train.labels[chosen], test_x, self.test.labels,
-                                                           classes=self.train.classes, test_groups=self.test_groups, seed=self.seed))
+                                                           classes=self.train.classes, test_groups=apart(self.test.groups), seed=self.seed))
         self.table.cost["boosting"] = round(time.perf_counter() - began, 1)
 
     def finetuned(self) -> None:

@@ -49,15 +49,16 @@ def segment(encoder: Any, items: Any, masks: Any, *, held: float = 0.2, ignore: 
         ways["raw"] = lambda: cells(encoder.raw(source), shape, seen["count"], grid)
     if "random" in baselines:
         ways["random"] = lambda: random_encoder(encoder, source, seed=seed).embed(source, tokens=True)
-    table, seen = Table(notes=notes, apart=True), {}
+    table, seen, groups = Table(notes=notes, apart=True), {}, source.groups
     for name, tokens_of in ways.items():
         began = time.perf_counter()
         tokens = tokens_of()
         seen["count"] = tokens.shape[1]
         fine = np.isfinite(tokens).all(axis=(1, 2))
         train, scored = fit[fine[fit]], test[fine[test]]
-        for probe in (dense_probe, token_knn):
-            score = probe(tokens[train], answers[train], tokens[scored], answers[scored], grid=grid)
+        parts = tokens[train], answers[train], tokens[scored], answers[scored]
+        mine, theirs = (None, None) if groups is None else (groups[train], groups[scored])
+        for score in (dense_probe(*parts, grid=grid, groups=mine, test_groups=theirs), token_knn(*parts, grid=grid, test_groups=theirs)):
             table.cells.append(Cell(name, score.name, 1.0, len(train), score))
         table.cost[name] = round(time.perf_counter() - began, 1)
         say(f"  {name}: scored in {time.perf_counter() - began:.0f} s")

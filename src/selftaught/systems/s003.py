@@ -12,7 +12,7 @@ DATA = "cifar10-5000"
 @lru_cache(maxsize=1)
 def autoencoder():
     """A small variational autoencoder, x [B, 3, S, S] → mean and log variance [B, 4, S / 2, S / 2] → x, trained on crops of the training
-    images for 300 steps, once for all seeds: (x̂ − x)² + KL / 1,000. `scale`: the deviation of the means over the data."""
+    images for 300 steps, once for all seeds: (x̂ − x)² + KL / 1,000. `scale`: the deviation of the means over the last batch."""
     import torch
     from torch import nn
 
@@ -163,8 +163,9 @@ PROOF = Proof(
            "most 60 s an arm on one core beyond that; the recipe of short runs, none tuned on these data",
     data="real",
     substitutions="5,000 images of CIFAR-10, and a variational autoencoder of six convolutions for Stable Diffusion's; its training is "
-                  "not counted, as the paper's is given. Of the three schedules the linear one, from 15 %: where the paper starts was not"
-                  " to be found. Time is the processor's during training, looked at after each quarter of a run.",
+                  "not counted, as the paper's is given. Pixels are standardised a patch for the loss, as MAE does it, latents are not. "
+                  "Of the three schedules the linear one, from 15 %: where the paper starts was not to be found. Time is the processor's "
+                  "during training, looked at after each quarter of a run.",
     omissions="Reconstruction of images as the target: the row asks for it or for a probe. Pixels in patches of 2, 256 tokens: a minute "
               "has too few steps of them.",
     prepare=prepare,

@@ -117,7 +117,7 @@ def tuned(trained, steps: int = 100) -> dict[str, float]:
     flat = Encoder(method.flat, method.plan.preprocessing, backbone_name="vit_tiny", backbone_options=method.plan.nested["backbone"])
     deep = trained.run.encoder
     for name, encoder, sources in (("volumes", deep, (trained.train, trained.test)), ("pictures", flat, proof_data("flat-digits"))):
-        found[name] = finetune(encoder, *sources, labels=100, seed=trained.seed, budget=Supervision(steps, passes=160)).value
+        found[name] = finetune(encoder, *sources, labels=100, seed=trained.seed, budget=Supervision(steps, passes=steps)).value
     return found | {"both": (found["volumes"] + found["pictures"]) / 2}
 
 

@@ -84,7 +84,8 @@ def student(trained, contrast: bool = False) -> dict[str, float]:
                 known = [(t.backbone.eval()(views[0].x).pooled - mean) / std for t, (mean, std) in zip(teachers, scales)]
             return sum((head(z) - t).square().mean() for head, t in zip(self.heads, known))
 
-    plan = make_plan(trained.train, {**same, "method": Student, "batch_size": 64}, preprocessing=trained.plan.preprocessing)
+    asked = {**same, "method": Student, "batch_size": 64, "stop_on_collapse": False}
+    plan = make_plan(trained.train, asked, preprocessing=trained.plan.preprocessing)
     stream, method = plan.stream(trained.train), plan.build_method()
     fit(method, stream, plan.training(), plan.settings(progress=False))
     encoder = Encoder(method.kept(), plan.preprocessing, backbone_name=plan["backbone"], backbone_options=plan.nested["backbone"])

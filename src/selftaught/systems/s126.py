@@ -55,8 +55,8 @@ def prepare() -> None:
     class GlobalLocal(SimCLR):
         """Chaitanya et al., 2020: −log e^{s(i, p)} / (e^{s(i, p)} + Σ over slices n of other parts of e^{s(i, n)}), s = cosine / τ.
 
-        Positives p of slice i: its other view, and slices of the same part of other volumes, with equal weight (G^D). In the last `local`
-        of the run regions of 3 × 3 of the decoder's features, whose positives are themselves after another change of intensity, and whose
+        Positives p of slice i: its other view, and all other slices of the same part, with equal weight (G^D). In the last `local` of the
+        run regions of 3 × 3 of the decoder's features, whose positives are themselves after another change of intensity, and whose
         negatives all other regions of the same slice (L^R), the encoder held still."""
 
         def __init__(self, backbone, *, width: int = 128, hidden: int = 512, temperature: float = 0.1, local: float = 1 / 3, parts: int = 4,

@@ -156,7 +156,7 @@ def finetuned_as_long(trained) -> dict[str, float]:
     """finetune: of as many volumes seen as by 300 steps of 32 and 200 of 15."""
     from ..protocols.baselines import Supervision
 
-    return finetuned(trained, Supervision(steps=840, passes=200))
+    return finetuned(trained, Supervision(steps=840, passes=840))
 
 
 def filled_in(trained) -> dict[str, float]:

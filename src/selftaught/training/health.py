@@ -41,13 +41,14 @@ class Health:
 
     Collapsed means: in `patience` checks in a row, after the first twentieth of the run, either the spread of the
     l2-normalised outputs (1 = isotropic, 0 = all equal) lies below `least_spread` and below a tenth of what it was at the first
-    step, or their raw scale has shrunk below `least_scale` of the first step's.
+    step, or their effective rank likewise below `least_rank` (all on one line), or their raw scale has shrunk below `least_scale` of the
+    first step's.
     """
 
     def __init__(self, method: nn.Module, *, every: int, rows: int = 512, patience: int = 3, least_spread: float = 0.07,
-                 least_scale: float = 0.05):
+                 least_scale: float = 0.05, least_rank: float = 2.0):
         self.every, self.rows, self.patience = max(1, every), rows, patience
-        self.least_spread, self.least_scale = least_spread, least_scale
+        self.least_spread, self.least_scale, self.least_rank = least_spread, least_scale, least_rank
         self.first: dict[str, float] = {}
         self.strikes = 0
         self.grounded: bool = getattr(method, "grounded", False)
@@ -122,6 +123,9 @@ class Health:
         where = "the head's outputs" if place == "head" else "the features"
         if now < self.least_spread and now < 0.1 * max(then, self.least_spread):
             return f"{where} of different items point the same way (spread {now:.2g}, {then:.2g} at the start; 1 is even)"
+        rank, rank_then = numbers[f"{place}_rank"], self.first[f"{place}_rank"]
+        if rank < self.least_rank and rank < 0.1 * rank_then:
+            return f"{where} of all items lie on a line (effective rank {rank:.2g}, {rank_then:.2g} at the start)"
         scale, scale_then = numbers[f"{place}_scale"], self.first[f"{place}_scale"]
         if scale < self.least_scale * scale_then:
             return f"{where} have shrunk to a point (standard deviation {scale:.2g}, {scale_then:.2g} at the start)"

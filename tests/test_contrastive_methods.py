@@ -226,6 +226,7 @@ def test_moco_v2_normalises_queries_and_keys_in_different_company():
     company = [{j for j in range(16) if j % 4 == i % 4} & {j for j in range(16) if (j + j // 4 - i - i // 4) % 4 == 0} for i in range(16)]
     assert all(shared == {i} for i, shared in enumerate(company))  # no other item stays
     torch.testing.assert_close(in_groups(View(x[:9]), network, 4), norm(x[:9]))  # 4 does not divide 9: one group
+    assert torch.equal(in_groups(View(x[:4]), network, 4), in_groups(View(x[:4]), network, 2))  # a sample alone has no statistics
     lengths = torch.arange(16)
     assert torch.equal(in_groups(View(x, lengths=lengths), lambda v: v.lengths, 4, crosswise=True), lengths)
 

@@ -102,6 +102,9 @@ def test_without_tokens_and_spread_and_with_a_centre_dinov2_is_dino():
                                    teacher_temperature=(0.04, 0.04)).double()
     for mine, theirs in ((first.student, second.student), (first.teacher, second.teacher)):
         assert not mine.load_state_dict(theirs.state_dict(), strict=False).missing_keys
+    total(second(views, batch)).backward()  # what plays no part has no gradient, and several processes wait for none
+    assert all((p.grad is not None) == p.requires_grad for p in second.parameters())
+    assert not second.mask_token.requires_grad and find("method", "dinov2").defaults.groups.keys() >= {"student.patches.last"}
     first.centre.value.normal_()
     second.centre.value.copy_(first.centre.value)
     a, b = total(first(views, batch)), total(second(views, batch))

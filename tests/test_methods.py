@@ -122,7 +122,7 @@ def test_the_teacher_follows_the_student_at_commit(name):
 
 
 def test_byol_is_the_papers_formula():
-    method = build("byol", torch.float64)
+    method = build("byol", torch.float64, hidden=16)
     views = views_for(method, dtype=torch.float64)
     with torch.no_grad():
         for p in method.teacher.module.parameters():

@@ -92,6 +92,15 @@ def test_sizes_are_those_of_the_paper_and_small_ones_come_more_often():
     assert all(abs(seen[size] / 3000 - weight / total) < 0.04 for size, weight in method.sizes.items())
 
 
+def test_another_seed_draws_other_sizes():
+    method, _, batch = one_step()
+    drawn = []
+    for seed in (0, 0, 1):
+        clocks = [Clock(step=step, steps=50, seed=seed) for step in range(50)]
+        drawn.append([method.drawn_size(batch) for method.clock in clocks])
+    assert drawn[0] == drawn[1] != drawn[2]
+
+
 def test_the_loss_is_its_formula():
     method, views, batch = one_step()
     size, named = method.drawn_size(batch), method(views, batch).named

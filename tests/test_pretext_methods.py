@@ -376,6 +376,12 @@ def test_the_predictor_is_a_linear_map_that_a_linear_hypernetwork_makes():
     assert torch.equal(predictor(z, 0 * g), 0 * z)  # without g there is no map
 
 
+@pytest.mark.parametrize("part", [0.0, 1.0])
+def test_sie_needs_features_of_both_kinds(part):
+    with pytest.raises(OptionError, match="equivariant=.* features to move"):
+        build("sie", equivariant=part)
+
+
 def test_sie_is_the_papers_formula():
     method = build("sie", invariance=2.0, equivariance=3.0, variance=5.0, covariance=7.0)
     views = views_for(method)

@@ -335,6 +335,20 @@ def test_terms_of_a_method_do_not_hide_its_collapse(source, term):
         run(source, method=Shrinking, steps=80, health_every=5, lr=0.1)
 
 
+def test_what_a_method_draws_itself_follows_from_the_seed(source):
+    """Of the same items, at the same step."""
+    seen = {}
+
+    class Drawing(_NoGuards):
+        def loss(self, views, batch):
+            seen.setdefault(self.clock.seed, (self.draws(batch.__class__({}, *[torch.arange(3)] * 3)).uniform("x"), self.clock.moment))
+            return super().loss(views, batch)
+
+    for seed in (0, 1):
+        run(source, method=Drawing, steps=1, seed=seed)
+    assert set(seen) == {0, 1} and not torch.equal(seen[0][0], seen[1][0]) and seen[0][1] != seen[1][1]
+
+
 def test_a_non_finite_loss_is_named(source):
     class Broken(Method):
         def __init__(self, backbone):

@@ -8,13 +8,20 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Clock:
-    """Where training stands: optimiser steps done and planned, epoch (from 0) and epochs, steps an epoch."""
+    """Where training stands: optimiser steps done and planned, epoch (from 0) and epochs, steps an epoch; and the run's seed, for what a
+    method draws by itself."""
 
     step: int = 0
     steps: int = 1
     epoch: int = 0
     epochs: int = 1
     steps_per_epoch: int = 1
+    seed: int = 0
+
+    @property
+    def moment(self) -> int:
+        """A number of its own for every step of every seed, for what is drawn once a step."""
+        return (self.seed << 40) + self.step
 
     @property
     def progress(self) -> float:

@@ -63,7 +63,7 @@ class ATSTClip(BYOL):
         self.mixer = Mixer(backbone, facts.shape, memory, mixed)
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
-        draws = batch.draws(0, self.name)
+        draws = self.draws(batch)
         return super().loss([self.mixer(view, draws.split(k)) for k, view in enumerate(views)], batch) / 2
 
     def kept(self) -> nn.Module:
@@ -100,7 +100,7 @@ class ATSTFrame(Method):
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         (view,) = views
-        pair = [view, self.mixer(view, batch.draws(0, self.name))]
+        pair = [view, self.mixer(view, self.draws(batch))]
         predicted, targets = [self.predictions(v) for v in pair], [self.targets(v) for v in pair]
         return sum(masked_mean(self.distance(p, t, view)) for p, t in ordered_pairs(predicted, targets)) / 2
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from ..contracts import Batch, Clock, Facts, Need, Pair, Schedule, Terms, Training, View, value_at
+from ..contracts import Batch, Clock, Draws, Facts, Need, Pair, Schedule, Terms, Training, View, value_at
 from ..networks import Memory
 
 MASK_OPTIONS = {"mask": "kind", "masked": "ratio", "masks": "count", "size": "size"}
@@ -54,6 +54,10 @@ class Method(nn.Module):
     def at(self, schedule: Schedule | float) -> float:
         """The present value of a schedule."""
         return value_at(schedule, self.clock)
+
+    def draws(self, batch: Batch) -> Draws:
+        """The method's own random numbers for the items of a batch, by the run's seed."""
+        return batch.draws(self.clock.seed, self.name, step=self.clock.step)
 
     def after_step(self) -> None:
         """Called after every optimiser step (to renormalise prototypes, say). Memories commit by themselves."""

@@ -27,8 +27,8 @@ class BYOL(Method):
     def __init__(self, backbone: nn.Module, *, width: int = 256, hidden: int = 4096, momentum: float = 0.996):
         """width: of projections and predictions. hidden: of projector g and predictor q. momentum: the teacher's, at first."""
         super().__init__()
-        self.student = Embedder(backbone, Mlp(backbone.width, hidden, width))
-        self.predictor = Mlp(width, hidden, width)
+        self.student = Embedder(backbone, Mlp(backbone.width, hidden, width, last_bias=False))
+        self.predictor = Mlp(width, hidden, width, last_bias=False)
         self.teacher = Teacher(self.student, momentum=Cosine(momentum, 1.0))
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:

@@ -31,7 +31,8 @@ class DINOv2(Method):
     a moving centre as in DINO (`centring=softmax`). P̄: with heads of their own. One of each item's two large views, drawn anew, has mask
     tokens for a part of it, and the other counts as zero, as in the authors' code, where half of all large views are drawn. ibot =
     koleo = 0 and centring=softmax are DINO. Padding takes part in the balancing of tokens, indifferent. The authors' rates by layer, drop
-    path, last phase at a high resolution and distillation are left out. The kept encoder is the teacher's.
+    path, last phase at a high resolution and distillation are left out; they clip backbone and heads apart, here one norm is of
+    all. The kept encoder is the teacher's.
     """
 
     needs = MultiCrop(small=8, large_scale=(0.32, 1.0), small_scale=(0.05, 0.32), asymmetric=True,
@@ -54,8 +55,8 @@ class DINOv2(Method):
         self.ibot, self.koleo, self.centring, self.temperature = ibot, koleo, centring, temperature
         self.teacher_temperature = Linear(*teacher_temperature, epochs=temperature_epochs)
         self.student = Embedder(backbone, DinoHead(backbone.width, outputs, hidden=hidden, bottleneck=bottleneck, norm=norm))
-        self.student.patches = DinoHead(backbone.width, outputs, hidden=hidden, bottleneck=bottleneck, norm=norm)
-        self.mask_token = nn.Parameter(torch.zeros(backbone.width))
+        self.student.patches = DinoHead(backbone.width, outputs, hidden=hidden, bottleneck=bottleneck, norm=norm).requires_grad_(bool(ibot))
+        self.mask_token = nn.Parameter(torch.zeros(backbone.width), requires_grad=bool(ibot))
         self.teacher = Teacher(self.student, momentum=Cosine(momentum, 1.0))
         self.centre, self.patch_centre = Centre(outputs, centre_momentum), Centre(outputs, centre_momentum)
 
@@ -66,7 +67,7 @@ class DINOv2(Method):
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
         large = [v for v in views if v.role == "global"]
-        chosen = batch.draws(0, self.name).integers("hidden view", len(large))  # [B]: which of the large views has mask tokens
+        chosen = self.draws(batch).integers("hidden view", len(large))  # [B]: which of the large views has mask tokens
         seen = [v if v.masks is None else v.with_(masks=v.masks & (chosen == k)[:, None]) for k, v in enumerate(views)]
         student, taught = over(seen, self.encode, joint=True), over(large, self.targets, joint=True)
         scores = self.teacher.module.head(torch.cat([t[:, 0] for t in taught]))

@@ -34,5 +34,5 @@ class FlexPredict(JEPA):
     def noise(self, view: View, batch: Batch) -> Tensor:
         """n [M · B, T, D], drawn for every mask, item and hidden token."""
         masks, _, hidden = view.applied["hidden"].shape
-        drawn = batch.draws(0, self.name).normal("places", masks, hidden, self.student.backbone.width)  # [B, M, T, D]
+        drawn = self.draws(batch).normal("places", masks, hidden, self.student.backbone.width)  # [B, M, T, D]
         return self.sigma * drawn.transpose(0, 1).flatten(0, 1)

@@ -58,7 +58,7 @@ class Jigsaw(Method):
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         tiles = torch.stack(over(views, self.student, joint=True), 1)  # [B, P, tile]
-        number = batch.draws(0, "jigsaw").integers("order", len(self.orders))
+        number = self.draws(batch).integers("order", len(self.orders))
         shuffled = tiles.gather(1, self.orders[number][:, :, None].expand_as(tiles))
         return F.cross_entropy(self.classifier(shuffled.flatten(1)), number)
 

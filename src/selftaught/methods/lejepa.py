@@ -40,6 +40,6 @@ class LeJEPA(Method):
         z = over(views, self.student, joint=True)
         centre = torch.stack([e for e, view in zip(z, views) if view.role == "global"]).mean(0)
         prediction = torch.stack([F.mse_loss(e, centre) for e in z]).mean()
-        lines = random_directions(z[0].shape[1], self.directions, self.clock.step, like=z[0])
+        lines = random_directions(z[0].shape[1], self.directions, self.clock.moment, like=z[0])
         gaussian = torch.stack([sigreg(e, lines, points=self.points, limit=self.limit) for e in z]).mean()
         return Terms((1 - self.sigreg) * prediction + self.sigreg * gaussian, prediction=prediction, sigreg=gaussian)

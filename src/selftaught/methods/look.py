@@ -22,7 +22,8 @@ class LOOK(Method):
     z_i: the student's projection of one view. N_k: its k nearest among the teacher's projections of other items, those in the
     queue and those of the batch, which are seen in the other view; earlier projections of i itself are left out. The nearest
     of i's own label always counts among them. The queue starts empty; BatchNorm statistics are each view's own. The paper's
-    sizes and rate could not be checked against its code: here they are MoCo v2's, with 200 neighbours.
+    sizes and rate could not be checked against its code: here they are MoCo v2's, with 200 neighbours, τ = .1 and no decay of norms and
+    biases.
     """
 
     needs = Pair()

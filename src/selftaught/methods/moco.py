@@ -55,10 +55,11 @@ def in_groups(view: View, network: Any, groups: int, *, crosswise: bool = False)
     """network(view), the BatchNorms within it keeping statistics of their own for each of `groups` groups of samples.
 
     Sample i is in group i mod groups, or crosswise in (i + i // groups) mod groups: of any one group's samples, groups² in a
-    row are spread evenly over the other way's. As many groups as divide the batch.
+    row are spread evenly over the other way's. As many groups as divide the batch and have two samples each.
     """
     samples = len(view.x)
     groups = math.gcd(samples, groups)
+    groups = next((g for g in range(groups, 1, -1) if groups % g == 0 and samples >= 2 * g), 1)
     place = torch.arange(samples, device=view.x.device)
     order = ((place + crosswise * (place // groups)) % groups).argsort(stable=True)
     lengths = None if view.lengths is None else view.lengths[order]

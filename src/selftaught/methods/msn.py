@@ -25,8 +25,9 @@ class MSN(Method):
     z⁺: the teacher's, of one large view, whole. z_m: the student's, of another large view, a part of whose tokens is hidden and
     not encoded, and of `focal` small ones, whole. q: unit prototypes, learned by the student's side alone. p̄: mean of p_m over
     anchors; its entropy is given as the gap to log K. As in the authors' recipe three rounds of Sinkhorn balance p⁺ over the
-    batch, and entropy minimisation has no weight. They stop their schedules at 80 %, here these run to their ends. The kept
-    encoder is the teacher's. BatchNorm statistics of the projector are joint over the views of one size.
+    batch, and entropy minimisation has no weight. They stop their schedules at 80 %, here these run to their ends; they clip
+    without the prototypes, here with them. The kept encoder is the teacher's. BatchNorm statistics of the projector are joint over the
+    views of one size.
     """
 
     needs = MultiCrop(small=10, large_scale=(0.3, 1.0), small_scale=(0.05, 0.3), backbone=frozenset({"tokens", "keep"}),

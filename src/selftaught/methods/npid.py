@@ -22,7 +22,7 @@ class BankMethod(Method):
 
     def estimate(self, z: Tensor, batch: Batch, term: str = "noise") -> Tensor:
         """The noise-contrastive loss of unit z [B, D]: the items' own rows against others, drawn by a hash of slot and term."""
-        noise = batch.draws(0, self.name).integers(term, self.bank.items, self.negatives)  # [B, m]
+        noise = self.draws(batch).integers(term, self.bank.items, self.negatives)  # [B, m]
         scores = self.bank.scores(z, torch.cat([batch.index[:, None], noise], 1)) / self.temperature  # [B, 1 + m]
         return noise_contrastive(scores[:, 0], scores[:, 1:], self.partition.value(scores), self.bank.items)
 

@@ -51,5 +51,5 @@ class PIRL(BankMethod):
 
     def shuffle(self, parts: Tensor, batch: Batch) -> Tensor:
         """[B, places, width] with the places of every item in an order of its own, from a hash of its slot."""
-        order = batch.draws(0, self.name).permutation("order", self.places)
+        order = self.draws(batch).permutation("order", self.places)
         return parts.gather(1, order[:, :, None].expand_as(parts))

@@ -105,7 +105,7 @@ class POA(Method):
         """(heads, blocks) of this step's part, the same on all processes."""
         found, weights = zip(*self.sizes.items())
         bounds = list(accumulate(weights))
-        place = batch.draws(0, self.name, step=self.clock.step).step_uniform("size") * bounds[-1]
+        place = self.draws(batch).step_uniform("size") * bounds[-1]
         return found[min(bisect(bounds, place), len(found) - 1)]
 
     def kept(self) -> nn.Module:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..contracts import TRANSFORM_WIDTH, Batch, Pair, Terms, Training, View, register
+from ..contracts import TRANSFORM_WIDTH, Batch, OptionError, Pair, Terms, Training, View, register
 from ..networks import Embedder, Mlp, over
 from ..objectives import vicreg_terms
 from ..objectives.pretext import deviation_hinge
@@ -62,8 +62,11 @@ class SIE(Method):
                  invariance: float = 10.0, equivariance: float = 4.5, variance: float = 10.0, covariance: float = 1.0):
         """width, hidden: of both expanders together. equivariant: part of the features that moves (the last ones)."""
         super().__init__()
+        if not 0 < (moved := round(equivariant * backbone.width)) < backbone.width:
+            raise OptionError(f"method.equivariant={equivariant} leaves {moved} of {backbone.width} features to move: give a part between "
+                              "0 and 1, or VICReg where none is to move.")
         self.invariance, self.equivariance, self.variance, self.covariance = invariance, equivariance, variance, covariance
-        expander = SplitExpander(backbone.width, round((1 - equivariant) * backbone.width), hidden, width)
+        expander = SplitExpander(backbone.width, backbone.width - moved, hidden, width)
         self.student = Embedder(backbone, expander)
         self.cut = expander.invariant.width
         self.predictor = HyperPredictor(width - self.cut, 1 + 2 * TRANSFORM_WIDTH)

@@ -55,7 +55,7 @@ class SiT(Method):
         self.uncertainty = nn.ParameterDict({task: nn.Parameter(torch.ones(())) for task in self.tasks})
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
-        draws = batch.draws(0, self.name)
+        draws = self.draws(batch)
         seen = [self.overwritten(view, draws.split(k)) for k, view in enumerate(views)]
         features = over(seen, lambda v: self.student.backbone(v.x, lengths=v.lengths), joint=True)
         terms = {task: getattr(self, task)(views, features) for task in self.tasks}

@@ -21,7 +21,8 @@ class SwAV(Method):
     z: unit projections. c: unit prototypes, put back on the sphere after every step and frozen for the first epoch (313 steps
     of 4,096). q: Sinkhorn's assignment of the batch, `iterations` times balanced with entropy ε. For batches of fewer than a
     thousand or so, `queue=3840` lets earlier projections take part in q from epoch `queue_epoch` on, once the queue is full.
-    BatchNorm statistics are joint: in the backbone over the views of one size, in the projector over all.
+    The authors' rate ends at a thousandth of its peak, here at 0. BatchNorm statistics are joint: in the backbone over the
+    views of one size, in the projector over all.
     """
 
     needs = MultiCrop()

@@ -45,7 +45,7 @@ class TERA(Method):
 
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         (view,) = views
-        draws, backbone = batch.draws(0, self.name), self.student.backbone
+        draws, backbone = self.draws(batch), self.student.backbone
         hidden = on_values(view.masks[0], backbone.grid(view.x.shape), self.signal.patch, view.x)
         block = row_block(draws, view.x, self.frequency)
         x = self.altered(view, hidden, block, draws)

@@ -36,8 +36,8 @@ class UDI(DINOv2):
 
     needs = MultiCrop(small=6, large_scale=(0.25, 1.0), small_scale=(0.05, 0.25), asymmetric=True,
                       backbone=frozenset({"tokens", "keep", "mask_tokens"}), mask=Mask("span", (0.1, 0.5), size=4))
-    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-5, weight_decay=Cosine(0.04, 0.1), clip=3.0, warmup=10.0, batch_size=1024,
-                        epochs=300, groups={"student.head.last": Group(frozen_epochs=1.0)})
+    defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-5, weight_decay=Cosine(0.04, 0.1), clip=3.0, clip_each=True,
+                        warmup=10.0, batch_size=1024, epochs=300, groups={"student.head.last": Group(frozen_epochs=1.0)})
     small = {"outputs": 256, "hidden": 512, "bottleneck": 128, "norm": True, "momentum": 0.95, "teacher_temperature": (0.04, 0.04),
              "crops": 2, "size": 2, "window": 2, "heads": 4, "backbone.pool": "mean", "training.lr": 2e-3,
              "training.scale_lr": "sqrt", "training.weight_decay": 0.04}
@@ -57,7 +57,7 @@ class UDI(DINOv2):
         self.profile_centre = Centre(outputs, centre_momentum)
 
     def loss(self, views: list[View], batch: Batch) -> Terms:
-        large, draws = [v for v in views if v.role == "global"], batch.draws(0, self.name)
+        large, draws = [v for v in views if v.role == "global"], self.draws(batch)
         chosen = draws.integers("hidden view", len(large))  # [B]: which of the large views has mask tokens
         seen = [v if v.masks is None else v.with_(masks=v.masks & (chosen == k)[:, None]) for k, v in enumerate(views)]
         student, taught = over(seen, self.encode, joint=True), over(large, self.targets, joint=True)

@@ -47,5 +47,5 @@ class WMSE(Method):
     def loss(self, views: list[View], batch: Batch) -> Tensor:
         pooled = over(views, lambda v: self.student.backbone(v.x, lengths=v.lengths).pooled)
         z = torch.stack(over(pooled, self.student.head, joint=True))
-        return sliced_whitening_mse(z, sub_batch=self.sub_batch, iterations=self.iterations, step=self.clock.step,
+        return sliced_whitening_mse(z, sub_batch=self.sub_batch, iterations=self.iterations, step=self.clock.moment,
                                     normalise=self.normalise, eps=self.eps)

@@ -32,7 +32,8 @@ def noise_contrastive(positive: Tensor, negatives: Tensor, log_z: Tensor, items:
 def decoupled_contrastive_weighted(a: Tensor, b: Tensor, *, temperature: float | Tensor, sigma: float) -> Tensor:
     """DCLW (Yeh et al., 2022, eq. 7): decoupled contrastive loss whose positives weigh the more, the further apart they are.
 
-    a, b: raw [N, D]. w_i = 2 − exp(cos_i/σ) / mean_j exp(cos_j/σ), over all processes; no gradient goes through the weights.
+    a, b: raw [N, D]. w_i = 2 − exp(cos_i/σ) / mean_j exp(cos_j/σ), over all processes; no gradient goes through the weights
+    (in the code found it does; the paper has them as numbers).
     """
     cosine = F.cosine_similarity(a, b, dim=1)
     with torch.no_grad():

@@ -109,7 +109,7 @@ class Engine:
 
     def clock(self, step: int) -> Clock:
         each = self.main.steps_per_epoch
-        return Clock(step, self.settings.steps, step // each, -(-self.settings.steps // each), each)
+        return Clock(step, self.settings.steps, step // each, -(-self.settings.steps // each), each, self.settings.seed)
 
     # ---- the loop -------------------------------------------------------------------------------------------------
 

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from ..contracts import OptionError
 from ..networks import convert_batch_norm
 
-PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "64-true", "bf16-true")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "64-true")
+"""Not bf16-true, in which a slow teacher does not move, nor 16-mixed, whose scaled gradients would be clipped as they are."""
 
 
 def native_bfloat16(device: str = "cpu") -> bool:

@@ -55,10 +55,10 @@ def parameter_groups(method: nn.Module, training: Training) -> list[dict]:
     found: dict[tuple[str, bool], dict] = {}
     unmatched = set(training.groups)
     for name, p in method.named_parameters():
-        if not p.requires_grad:
-            continue
         prefix = max((g for g in training.groups if name == g or name.startswith(g + ".")), key=len, default="")
         unmatched.discard(prefix)
+        if not p.requires_grad:
+            continue
         decays = training.decay_norm_and_bias or not is_norm_or_bias(name, p)
         rule = training.groups.get(prefix, Group())
         entry = found.setdefault((prefix, decays), {"params": [], "names": [], "rule": rule, "decays": decays, "adapt": decays})

@@ -202,6 +202,18 @@ def test_dbot_predicts_a_teacher_that_stays_and_then_starts_anew_from_its_studen
     assert not torch.equal(now[0], first[0])
 
 
+def test_dbot_leaves_first_values_that_were_no_draws():
+    facts = Facts("series", 8, (2, 16))
+    method = find("method", "dbot").build(build_backbone("mamba", facts, width=8, depth=1), facts, width=8, depth=1, heads=2)
+    rates = {n: p.clone() for n, p in method.student.named_parameters() if n.endswith("rate")}
+    with torch.no_grad():
+        for p in method.student.parameters():
+            p.add_(1.0)
+        method.clock = Clock(epoch=1, epochs=2)
+        assert rates and method.between_epochs(None)
+    assert all(torch.equal(dict(method.student.named_parameters())[n], rate) for n, rate in rates.items())
+
+
 # ---- MP3 and LUT ----------------------------------------------------------------------------------------------------------------
 
 

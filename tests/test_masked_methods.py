@@ -7,12 +7,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from selftaught.contracts import Clock, Facts, OptionError, Terms, View, find
+from selftaught.contracts import Clock, Facts, NotApplicable, OptionError, Terms, View, find
 from selftaught.contracts.facts import Column
 from selftaught.methods.mae import MAE
 from selftaught.networks import build_backbone
 from selftaught.networks.decoder import encode_masked, encode_visible, predicted_places
-from selftaught.networks.signal import ColumnSignal, PatchSignal, ffn_outputs, layer_average, normalise_tokens
+from selftaught.networks.signal import ColumnSignal, PatchSignal, ffn_outputs, layer_average, normalise_tokens, target_spread
 from selftaught.objectives.masked import masked_mean, signal_error, token_error
 from selftaught.testing import draft, score, source_of, train
 from selftaught.views.masks import Masked
@@ -62,6 +62,29 @@ def test_a_normalised_token_has_mean_zero_and_deviation_one_of_what_it_has():
     x[0, 1, 6:] = NAN
     torch.testing.assert_close(normalise_tokens(x)[0, 1, :6], normalise_tokens(x[:1, 1:2, :6])[0, 0])
     assert normalise_tokens(x)[0, 1, 6:].isnan().all()
+
+
+@pytest.mark.parametrize("name", ["mae", "simmim", "cae", "tera", "lut"])
+def test_tokens_of_few_values_are_predicted_as_they_are(name):
+    """Normalised by itself a token of one value would be 0, whatever it shows."""
+    facts = Facts("series", 8, (1, 24))
+    backbone = build_backbone("vit_tiny", facts, width=16, depth=1, heads=2)
+    options = {"depth": 1, "heads": 2} if name not in ("simmim", "tera") else {}
+    method = find("method", name).build(backbone, facts, normalised=True, **options)
+    x = torch.randn(4, 1, 24)
+    assert method.signal.width == 1 and torch.equal(method.signal(x, normalised=True), x.transpose(1, 2))
+    wide = PatchSignal(2, (2,))
+    torch.testing.assert_close(wide(x.view(4, 2, 12), normalised=True), normalise_tokens(wide(x.view(4, 2, 12))))
+
+
+def test_the_spread_of_targets_dies_with_what_tells_items_apart():
+    """Also of targets that are normalised over each item, whose means are all 0."""
+    layer = torch.randn(16, 6, 8)
+    valid = torch.ones(16, 6, dtype=torch.bool)
+    valid[3, 4:] = False
+    for norm in ("instance", "layer", "none"):
+        assert target_spread(layer_average([layer], valid, norm)) > 0.5
+        assert target_spread(layer_average([layer[:1].expand_as(layer)], None, norm)) < 1e-6
 
 
 def test_steps_beyond_the_length_are_no_target():
@@ -264,6 +287,14 @@ def test_ffn_outputs_leave_no_hook_behind():
         raise ZeroDivisionError
     backbone(torch.randn(2, 2, 16))
     assert len(found) == 2
+
+
+@pytest.mark.parametrize(("name", "network", "options"), [("tera", "dilated", {}), ("simmim", "dilated", {}),
+                                                          ("mp3", "mamba", {"positions": "learned"}), ("data2vec", "mamba", {})])
+def test_a_backbone_that_will_not_do_is_refused_when_built(name, network, options):
+    facts = Facts("series", 8, (2, 16))
+    with pytest.raises(NotApplicable, match="is not known, so|use a Transformer"):
+        find("method", name).build(build_backbone(network, facts, **options), facts)
 
 
 # ---- learning -------------------------------------------------------------------------------------------------------------------

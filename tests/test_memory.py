@@ -54,6 +54,15 @@ def test_teacher_keeps_batch_statistics_of_its_own():
     assert torch.equal(method.teacher(x[:1]), method.teacher(x)[:1])
 
 
+def test_a_teacher_drops_nothing_and_keeps_batch_statistics():
+    student = nn.Sequential(nn.Linear(3, 64), nn.Dropout(0.5), BatchNorm(64))
+    teacher, x = Teacher(student, 0.9), torch.randn(8, 3)
+    for network in (teacher, teacher.train(), copy.deepcopy(teacher).train()):
+        out = network(x)
+        assert torch.equal(out, network(x)) and out.mean(0).abs().max() < 1e-5  # normalised by this batch
+    assert not torch.equal(student(x), student(x)) and student[1].training
+
+
 def test_a_copy_of_the_method_links_its_own_parts():
     first = Two()
     second = copy.deepcopy(first)

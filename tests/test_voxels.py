@@ -7,6 +7,7 @@ import torch
 from selftaught.contracts import Facts, NotApplicable
 from selftaught.modalities import find_modality
 from selftaught.networks import build_backbone
+from selftaught.networks.decoder import inside_tokens
 from selftaught.networks.voxels import REACH, Voxels, VoxelSignal, contents
 from selftaught.testing import draft, source_of, train
 
@@ -106,6 +107,20 @@ def test_methods_run_on_cells(method):
     plan = draft(method, "points", source, steps=12 if method == "mae" else 2, lr=8e-3, **network)
     losses = train(plan, source)[1].losses
     assert np.isfinite(losses).all() and (method != "mae" or losses[-1] < 0.85 * losses[0])
+
+
+def test_cells_that_a_cloud_lacks_are_no_targets():
+    """Of clouds crowded into one corner most tokens are none: they teach nothing and are not looked at."""
+    source = source_of("points", 64)
+    plan = draft("jepa", "points", source, backbone="voxel_transformer")
+    method, stream = plan.build_method(), plan.stream(source)
+    batch = next(stream.batches(0, 1, rank=0, world=1, accumulate=1))
+    (view,) = stream.views(batch, batch.draws(0, "train"))
+    view = view.with_(x=torch.cat([0.1 * view.x[:, :3].abs(), view.x[:, 3:]], 1))
+    backbone = method.student.backbone
+    inside = inside_tokens(view, backbone)
+    assert torch.equal(inside, backbone.places.of(view.x, view.lengths).valid) and 0 < inside.sum() < 0.5 * inside.numel()
+    assert torch.equal(method.targets(view).isnan().all(2), ~inside)
 
 
 def test_other_items_are_refused():

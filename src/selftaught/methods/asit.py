@@ -26,14 +26,14 @@ class ASiT(Method):
          + local · mean over views a, items and tokens i of H(P̄_t(a)_i, P̄_s(ã)_i)               (local, at the same place)
          + reconstruction · mean over views a, items and overwritten tokens i of |x̂_i − x_i|     (group masked modelling)
 
-    a, b: two crops of an item, as they are for the teacher. ã: groups of tokens overwritten in it, half to 70 % of them by a mask token
-    (the authors set the values to zero) and the same part of the rest by what another item of the batch shows there (rows 2k and 2k + 1
-    lend each other theirs). P: softmax of scores at `temperature`, the teacher's less a moving centre and sharper; whole and tokens share
-    a head up to its last layer. Without drop path. Short runs overwrite about half of the tokens, and have a teacher that keeps up. The
-    kept encoder is the teacher's.
+    a, b: two crops of an item, as they are for the teacher. ã: groups of tokens overwritten in it, 29 to 45 % of them by a mask token
+    and the same part of the rest by what another item of the batch shows there (rows 2k and 2k + 1 lend each other theirs): half to 70 %
+    in all. The authors do one or the other to an item, zeros on half to 70 % or 30 % of another's. P: softmax of scores at `temperature`,
+    the teacher's less a moving centre and sharper; whole and tokens share a head up to its last layer. Without drop path. Short runs
+    overwrite about half of the tokens, and have a teacher that keeps up. The kept encoder is the teacher's.
     """
 
-    needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.5, 0.7), count=2, size=3))
+    needs = Pair(backbone=frozenset({"tokens", "mask_tokens"}), mask=Mask("span", (0.29, 0.45), count=2, size=3))
     defaults = Training(optimizer="adamw", lr=5e-4, final_lr=1e-6, weight_decay=Cosine(0.04, 0.4), clip=3.0, clip_each=True, warmup=10.0,
                         batch_size=256, epochs=100,
                         groups={"student.head.last": Group(frozen_epochs=1.0), "student.patches": Group(frozen_epochs=1.0)})
@@ -44,7 +44,7 @@ class ASiT(Method):
     def __init__(self, backbone: nn.Module, *, outputs: int = 8192, patch_outputs: int = 1024, hidden: int = 2048, bottleneck: int = 256,
                  norm: bool = False, whole: float = 1.0, local: float = 1.0, reconstruction: float = 2.0, momentum: float = 0.996,
                  temperature: float = 0.1, teacher_temperature: tuple[float, float] = (0.04, 0.07), temperature_epochs: float = 30.0,
-                 centre_momentum: float = 0.9, mask: str = "span", masked: tuple[float, float] = (0.5, 0.7), size: int = 3):
+                 centre_momentum: float = 0.9, mask: str = "span", masked: tuple[float, float] = (0.29, 0.45), size: int = 3):
         """outputs, patch_outputs: classes of the whole and of tokens. hidden, bottleneck, norm, the temperatures: as of DINO. whole,
         local, reconstruction: weights. mask, masked, size: as of MAE, `masked` between two parts."""
         super().__init__()
@@ -102,7 +102,7 @@ class ASiT(Method):
     def assigned(self, features: Tensor, view: View) -> tuple[Tensor, Tensor]:
         """P_t of the whole and of the tokens, NaN where these lie past the end; padding does not move the centre."""
         whole, tokens = self.scores(self.teacher.module, features)
-        inside, temperature = inside_tokens(view, self.student.backbone.grid(view.x.shape)), self.at(self.teacher_temperature)
+        inside, temperature = inside_tokens(view, self.student.backbone), self.at(self.teacher_temperature)
         if inside is not None:
             tokens = torch.where(inside[..., None], tokens, self.patch_centre.value.to(tokens.dtype))
         self.centre.stage(whole)

@@ -118,7 +118,7 @@ class ATSTFrame(Method):
     def distance(self, predicted: Tensor, target: Tensor, view: View) -> Tensor:
         """2 − 2·cos [M · B, T], NaN where a token lies past the end of its item."""
         apart = 2 - 2 * F.cosine_similarity(predicted, target, dim=-1)
-        inside = inside_tokens(view, self.student.backbone.grid(view.x.shape))
+        inside = inside_tokens(view, self.student.backbone)
         if inside is None:
             return apart
         return apart.masked_fill(~at_places(inside[..., None], predicted_places(view))[..., 0], torch.nan)

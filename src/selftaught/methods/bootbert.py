@@ -23,7 +23,8 @@ class BootBERT(Method):
     h: last layer of the student, mask tokens at the hidden places; h̄: of a teacher that sees the whole item, without dropout, its momentum
     rising linearly to 1. x_t: an id or a code; numbers have the squared error. q, p: a linear map, GELU, LayerNorm, a linear map.
     The authors' student encodes the visible tokens alone, and four more layers decode; here mask tokens go through the encoder, which can
-    then be asked for a hidden word as it is kept. They tie p's last map to the embedding, and use LAMB. Short runs weigh both terms
+    then be asked for a hidden word as it is kept. They tie p's last map to the embedding, and use LAMB, whose rate
+    ends above 0. Short runs weigh both terms
     alike and hide twice as much.
     """
 
@@ -59,7 +60,7 @@ class BootBERT(Method):
         """LN(h̄) [B, N, D]."""
         backbone = self.teacher.backbone.eval()
         tokens = backbone(view.x, lengths=view.lengths).tokens
-        return blank(F.layer_norm(tokens, tokens.shape[-1:]), inside_tokens(view, backbone.grid(view.x.shape)))
+        return blank(F.layer_norm(tokens, tokens.shape[-1:]), inside_tokens(view, backbone))
 
 
 def predictor(width: int, out: int) -> nn.Sequential:

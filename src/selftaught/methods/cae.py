@@ -23,8 +23,8 @@ class CAE(Method):
 
     f encodes the visible tokens alone. r, the regressor, asks them what the hidden ones would be in f's own space; d, the decoder, sees
     ẑ and no visible token, so that completing the item is r's work and not f's. x: here a token's normalised signal, as MAE has it; the
-    paper's code of a pretrained image tokenizer, for which there is none. Without the code's layer scale and drop path. Nothing trains
-    the cls token, so pool the mean.
+    paper's code of a pretrained image tokenizer, for which there is none. Without the code's layer scale and drop path, and without its
+    norm of r's residual stream itself. Nothing trains the cls token, so pool the mean.
     """
 
     grounded = True
@@ -61,5 +61,5 @@ class CAE(Method):
         backbone, places = self.student.backbone, predicted_places(view)
         times = len(places) // len(view.x)
         tokens = backbone(rows(view.x, times), lengths=rows(view.lengths, times), keep=places).tokens
-        inside = inside_tokens(view, backbone.grid(view.x.shape))
+        inside = inside_tokens(view, backbone)
         return blank(tokens, None if inside is None else rows(inside, times).gather(1, places))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..contracts import Batch, Facts, Linear, Mask, Single, Terms, Training, View, register
 from ..networks import Embedder, Teacher
 from ..networks.decoder import Decoder, at_places, encode_masked, encode_visible, inside_tokens, predicted_places, rows
-from ..networks.signal import ffn_outputs, layer_average, target_spread
+from ..networks.signal import ffn_outputs, layer_average, need_transformer, target_spread
 from ..objectives.masked import masked_mean, token_error
 from .base import Method
 
@@ -22,9 +22,10 @@ class Data2Vec(Method):
 
     a^l: output of the FFN of layer l, before the residual, of a teacher that sees the whole item and follows the student. Inner norm:
     of a token over its channels (vision, text), or of a channel over the item (`instance`: speech); outer: of a token over its
-    channels, as the authors' code for vision has it. The defaults are ViT-B's, whose teacher has one momentum throughout; for speech
-    and text it rises linearly (.999 to .9999). Without drop path. Masks are blocks or spans. `target_spread` is the deviation of the
-    targets over the batch, which dies with the teacher. The kept encoder is the student's.
+    channels, as the authors' code for vision has it (which takes what the blocks give, and not their FFNs, of which the paper speaks). The
+    defaults are ViT-B's, whose teacher has one momentum throughout; for speech and text it rises linearly (.999 to .9999). Without drop
+    path. Masks are blocks or spans. `target_spread` is the deviation of the targets over the batch, which dies with the teacher. The kept
+    encoder is the student's.
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep", "layers"}), mask=Mask("span", (0.6, 0.6), size=4))
@@ -37,6 +38,7 @@ class Data2Vec(Method):
         """layers: K. norm: layer, instance or none. momentum: the teacher's, at first and at last. mask, masked, masks, size: as of
         MAE."""
         super().__init__()
+        need_transformer(backbone)
         self.layers, self.norm, self.beta = layers, norm, beta
         self.student = Embedder(backbone)
         self.mask_token = nn.Parameter(torch.empty(backbone.width))
@@ -57,7 +59,7 @@ class Data2Vec(Method):
         backbone = self.teacher.backbone
         with ffn_outputs(backbone, self.layers) as outputs:
             backbone(view.x, lengths=view.lengths)
-        y = layer_average([output[:, 1:] for output in outputs], inside_tokens(view, backbone.grid(view.x.shape)), self.norm)
+        y = layer_average([output[:, 1:] for output in outputs], inside_tokens(view, backbone), self.norm)
         return y if self.norm == "none" else F.layer_norm(y, y.shape[-1:])
 
 

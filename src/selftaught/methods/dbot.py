@@ -20,9 +20,10 @@ class DBOT(JEPA):
     loss = mean over items and hidden tokens t of smooth L1_β(g(f(visible), mask tokens)_t, y_t),  y = norm(f̄_k(x)) in stage k
 
     f̄_0: the network with random weights, as it was drawn. f̄_{k+1}: the student at the end of stage k, when student and g are drawn anew.
-    The stages are equal parts of the run, from epoch to epoch, under one schedule of the rate, as in the authors' code. A weight is
-    drawn anew by changing the places of its first values, which were independent draws. norm: of each token over its channels;
-    as of I-JEPA in short runs. The kept encoder is the student's.
+    The stages are equal parts of the run, from epoch to epoch, under one schedule of the rate, as in the authors' code. A run of fewer
+    epochs has as many stages. A weight is drawn anew by changing the places of its first values, which were independent draws; vectors,
+    most of which were none, begin as they did. norm: of each token over its channels; as of I-JEPA in short runs. The authors also
+    predict the class token, and take targets before the teacher's last norm. The kept encoder is the student's.
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep"}), mask=Mask("random", (0.75, 0.75)))
@@ -54,7 +55,7 @@ class DBOT(JEPA):
         renewed = [p for part in self.learned() for p in part.parameters()]
         for new, first in zip(renewed, (p for part in self.first for p in part.parameters()), strict=True):
             places = torch.randperm(first.numel(), generator=generator).to(first.device)
-            new.copy_(first.flatten()[places].view_as(new))
+            new.copy_(first.flatten()[places].view_as(new) if first.ndim > 1 else first)
         return renewed
 
     def kept(self) -> nn.Module:

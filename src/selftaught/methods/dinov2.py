@@ -87,7 +87,7 @@ class DINOv2(Method):
         places = of_chosen([v.applied["hidden"][0] for v in large])  # [B, T]
         scores = self.student.patches(at_places(of_chosen(student), places).flatten(0, 1))  # [B · T, K]
         target = self.teacher.module.patches(at_places(of_chosen(taught), places).flatten(0, 1))
-        inside = [inside_tokens(v, self.student.backbone.grid(v.x.shape)) for v in large]
+        inside = [inside_tokens(v, self.student.backbone) for v in large]
         if inside[0] is None:
             target = self.assigned(target, self.patch_centre)
         else:

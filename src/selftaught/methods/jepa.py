@@ -69,7 +69,7 @@ class JEPA(Method):
         """y [B, N, D]."""
         backbone = self.teacher.backbone
         tokens = backbone(view.x, lengths=view.lengths).tokens
-        return layer_average([tokens], inside_tokens(view, backbone.grid(view.x.shape)), self.norm)
+        return layer_average([tokens], inside_tokens(view, backbone), self.norm)
 
     def kept(self) -> nn.Module:
         return self.teacher.backbone

@@ -11,6 +11,7 @@ from ..contracts import Batch, Facts, Mask, NotApplicable, OptionError, Single, 
 from ..networks import Embedder
 from ..networks.context import attending_to
 from ..networks.decoder import inside_tokens
+from ..networks.signal import need_transformer
 from ..objectives import masked_mean
 from ..objectives.alignment import place_cross_entropy
 from .base import Method
@@ -38,6 +39,7 @@ class MP3(Method):
         positions = getattr(backbone, "positions", None)
         if positions is None or not getattr(backbone, "ordered", True):
             raise NotApplicable("The method mp3 tells where tokens belong, and those of this backbone have no order: use mae or simmim.")
+        need_transformer(backbone)
         if positions.table is None:
             raise OptionError("method=mp3 takes the positions away and lets fine-tuning learn them: give backbone.positions=learned.")
         nn.init.zeros_(positions.table.requires_grad_(False))
@@ -50,7 +52,7 @@ class MP3(Method):
         seen = torch.arange(places.shape[1], device=places.device) < view.applied["keep"].shape[2]
         with attending_to(backbone, seen.expand_as(places)):
             logits = self.head(backbone(view.x, lengths=view.lengths, keep=places).tokens)
-        inside = inside_tokens(view, backbone.grid(view.x.shape))
+        inside = inside_tokens(view, backbone)
         inside = None if inside is None else inside.gather(1, places)
         right = (logits.argmax(-1) == places_told).to(logits.dtype)
         accuracy = masked_mean(right if inside is None else right.masked_fill(~inside, torch.nan))

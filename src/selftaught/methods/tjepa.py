@@ -14,9 +14,10 @@ class TJEPA(JEPA):
 
     loss = mean over target subsets m, items and tokens t in m of ‖g(f(context), mask tokens)_t − f̄(x)_t‖² / D
 
-    Context and targets are random subsets of the tokens. f's cls token is the paper's regularisation token: it is never hidden, the
-    predictor sees it, and it is no target; pool the mean and it is discarded, as there. Targets are the teacher's last layer as it is.
-    The paper's four targets may meet; here two share what the context leaves. Short runs keep the teacher closer.
+    Context and targets are random subsets of the tokens. f's cls token is the paper's regularisation token: it is never hidden, and
+    it is no target; the predictor sees what is pooled, which is that token, or in short runs the mean, and then it is discarded, as there.
+    Targets are the teacher's last layer as it is. The paper's four targets may meet; here two share what the context leaves; their code
+    cuts each value of a gradient at 1, here its norm is. Short runs keep the teacher closer.
     """
 
     needs = Single(strength="weak", backbone=frozenset({"tokens", "keep"}), mask=Mask("random", (0.2, 0.4), count=2, context=(0.85, 1.0)))

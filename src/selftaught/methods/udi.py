@@ -89,7 +89,7 @@ class UDI(DINOv2):
     def profile(self, view: View, tokens: Tensor, draws: Draws) -> Tensor:
         """Mean over S of the teacher's scores [B, K] of tokens [B, N, D]; of those within their item."""
         grid = self.student.backbone.grid(view.x.shape)
-        inside = inside_tokens(view, grid)
+        inside = inside_tokens(view, self.student.backbone)
         places = stratified(draws.uniform("strata", math.prod(grid)), grid, self.window, inside)  # [B, S]
         scores = self.teacher.module.head(at_places(tokens, places).flatten(0, 1)).view(*places.shape, -1)
         if inside is None:

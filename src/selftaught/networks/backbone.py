@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,11 @@ class Backbone(nn.Module):
         """x: [B, ...] float. lengths: int64 [B], valid steps of a series. keep: int64 [B, K], places of the tokens to encode.
         layers: numbers of the blocks whose outputs [B, N, D] are wanted."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it encodes")
+
+    def signal(self) -> Any:
+        """What its tokens show of an item, as networks/signal.py has it. NotApplicable where nobody knows."""
+        raise NotApplicable(f"What the tokens of the backbone {type(self).__name__} show of an item is not known, so it cannot be "
+                            "predicted or overwritten: use a token backbone such as vit_tiny.")
 
     def refuse(self, keep: Tensor | None, layers: Sequence[int]) -> None:
         """Says so where a subset of tokens or the outputs of blocks are asked of a backbone that has none."""

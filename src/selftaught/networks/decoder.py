@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,8 +41,17 @@ def at_places(tokens: Tensor, places: Tensor) -> Tensor:
     return tokens.gather(1, places[..., None].expand(-1, -1, tokens.shape[2]))
 
 
-def inside_tokens(view: View, grid: tuple[int, ...]) -> Tensor | None:
-    """bool [B, N]: which tokens of the grid lie within their item, along its last axis; None where all do."""
+def inside_tokens(view: View, backbone: nn.Module) -> Tensor | None:
+    """bool [B, N]: which of a backbone's tokens of a view lie within their item; None where all do."""
+    return valid_tokens(view, backbone.grid(view.x.shape), getattr(backbone, "places", None))
+
+
+def valid_tokens(view: View, grid: tuple[int, ...], places: Any) -> Tensor | None:
+    """The same by what is known of them: the items' lengths, along the last axis of the grid, or `places` that are found in the items
+    and say which there are (a cloud's occupied cells)."""
+    found = getattr(places, "inside", None)
+    if found is not None:
+        return found(view.x, view.lengths)
     if view.lengths is None:
         return None
     steps = torch.arange(grid[-1], device=view.lengths.device) < view.applied["tokens"][:, None]
@@ -90,10 +100,9 @@ class Decoder(nn.Module):
             x = block(x, visible)
         return self.leave(self.norm(x[:, -predicted_places(view).shape[1]:]))
 
-    @staticmethod
-    def _visible(view: View, places: Tensor, grid: tuple[int, ...]) -> Tensor | None:
-        """bool [M · B, 1, 1, 1 + K + H]: what may be attended to, where lengths vary: no padding."""
-        inside = inside_tokens(view, grid)
+    def _visible(self, view: View, places: Tensor, grid: tuple[int, ...]) -> Tensor | None:
+        """bool [M · B, 1, 1, 1 + K + H]: what may be attended to, where not all tokens are: no padding."""
+        inside = valid_tokens(view, grid, self.places)
         if inside is None:
             return None
         return nn.functional.pad(rows(inside, len(places) // len(inside)).gather(1, places), (1, 0), value=True)[:, None, None]

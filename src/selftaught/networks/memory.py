@@ -26,8 +26,8 @@ class Teacher(Memory):
 
     `teacher(view)` runs the copy without gradient; in training mode it uses batch statistics as the source does, and its
     BatchNorm buffers follow its own forwards (they are no moving average of the source's). `momentum`: number or Schedule.
-    `.module` is the copy, `.backbone` its backbone. The source is neither a parameter nor a part of the state here, and a copy
-    of the whole method keeps the link between its own two parts.
+    It never drops anything out. `.module` is the copy, `.backbone` its backbone. The source is neither a parameter nor a part of the state
+    here, and a copy of the whole method keeps the link between its own two parts.
     """
 
     def __init__(self, module: nn.Module, momentum: float | Schedule):
@@ -35,6 +35,14 @@ class Teacher(Memory):
         self.momentum = momentum
         self.module = copy.deepcopy(module).requires_grad_(False)
         self._source = (module,)  # a tuple hides it from parameters(), state_dict() and train()
+        self.train(self.training)
+
+    def train(self, mode: bool = True) -> Teacher:
+        super().train(mode)
+        for part in self.module.modules():
+            if isinstance(part, nn.Dropout):
+                part.eval()
+        return self
 
     @property
     def backbone(self) -> nn.Module:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..contracts import Features, OptionError, View
-from .decoder import at_places, inside_tokens, predicted_places, rows
+from .decoder import at_places, predicted_places, rows, valid_tokens
 from .transformer import Block, attend, initialise
 from .vit import Positions
 
@@ -45,7 +46,7 @@ class Regressor(nn.Module):
     def __init__(self, backbone: nn.Module, shape: Sequence[int], *, depth: int, heads: int, ratio: float = 4.0):
         super().__init__()
         self.mask_token = nn.Parameter(torch.empty(backbone.width))
-        self.positions = token_positions(backbone, shape)
+        self.positions, self.places = token_positions(backbone, shape), getattr(backbone, "places", None)
         self.blocks = nn.ModuleList(CrossBlock(backbone.width, heads, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(backbone.width, eps=1e-6)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
@@ -57,7 +58,7 @@ class Regressor(nn.Module):
         keep, tokens = rows(keep, times), rows(features.tokens, times)
         positions = self.positions(grid, tokens).to(tokens.dtype)
         p, q = at_places(positions, places), at_places(positions, torch.cat([keep, places], 1))
-        x, visible = self.mask_token.to(tokens.dtype).expand_as(p), visible_places(view, torch.cat([keep, places], 1), grid)
+        x, visible = self.mask_token.to(tokens.dtype).expand_as(p), visible_places(view, torch.cat([keep, places], 1), grid, self.places)
         for block in self.blocks:
             x = block(x, p, torch.cat([tokens, x], 1), q, visible)
         return self.norm(x)
@@ -69,14 +70,14 @@ class LatentDecoder(nn.Module):
 
     def __init__(self, backbone: nn.Module, shape: Sequence[int], out: int, *, depth: int, heads: int, ratio: float = 4.0):
         super().__init__()
-        self.positions = token_positions(backbone, shape)
+        self.positions, self.places = token_positions(backbone, shape), getattr(backbone, "places", None)
         self.blocks = nn.ModuleList(Block(backbone.width, heads, ratio) for _ in range(depth))
         self.norm, self.leave = nn.LayerNorm(backbone.width, eps=1e-6), nn.Linear(backbone.width, out)
         initialise(self)
 
     def forward(self, latents: Tensor, view: View, grid: tuple[int, ...]) -> Tensor:
         places = predicted_places(view)
-        p, visible = at_places(self.positions(grid, latents).to(latents.dtype), places), visible_places(view, places, grid)
+        p, visible = at_places(self.positions(grid, latents).to(latents.dtype), places), visible_places(view, places, grid, self.places)
         for block in self.blocks:
             latents = block(latents + p, visible)
         return self.leave(self.norm(latents))
@@ -87,10 +88,10 @@ def token_positions(backbone: nn.Module, shape: Sequence[int]) -> Positions:
     return Positions(backbone.grid(shape), backbone.width, "sincos" if getattr(backbone, "ordered", True) else "learned")
 
 
-def visible_places(view: View, places: Tensor, grid: tuple[int, ...]) -> Tensor | None:
-    """bool [M · B, 1, 1, T]: which of the tokens at `places` [M · B, T] lie within their item; None where all do. An item none of whose
-    tokens there do may look at the first, as attention to nothing is not a number."""
-    inside = inside_tokens(view, grid)
+def visible_places(view: View, places: Tensor, grid: tuple[int, ...], found: Any = None) -> Tensor | None:
+    """bool [M · B, 1, 1, T]: which of the tokens at `places` [M · B, T] lie within their item, as `valid_tokens` has it; None where all
+    do. An item none of whose tokens there do may look at the first, as attention to nothing is not a number."""
+    inside = valid_tokens(view, grid, found)
     if inside is None:
         return None
     visible = rows(inside, len(places) // len(inside)).gather(1, places)

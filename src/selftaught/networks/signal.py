@@ -1,6 +1,7 @@
 """What hidden tokens are to be predicted: the raw input of each token, as it is or normalised, or a teacher's layers.
 
-Targets are [B, N, P] on the tokens of a backbone, NaN = nothing to predict there (padding, missing values).
+Targets are [B, N, P] on the tokens of a backbone, NaN = nothing to predict there (padding, and what a table
+lacks; views fill in what a series lacks, and that counts as its values).
 """
 
 from __future__ import annotations
@@ -22,11 +23,15 @@ def replace(tokens: Tensor, masked: Tensor | None, mask_token: Tensor | None) ->
     return tokens if masked is None else torch.where(masked[..., None], mask_token.to(tokens.dtype), tokens)
 
 
+LEAST = 4
+"""Values of a token from which on it can be normalised by itself: one would be 0, two a sign."""
+
+
 class PatchSignal(nn.Module):
     """The values of each patch of a grid of one to three axes: x [B, C, ...] → [B, N, C · patch], channels first in a patch.
 
-    normalised: each patch by its own mean and (unbiased) deviation (He et al., 2022: ε = 1e-6 in the variance). `width` is what has to be
-    predicted for a token.
+    normalised: each patch by its own mean and (unbiased) deviation (He et al., 2022: ε = 1e-6 in the variance), unless it has fewer than
+    `LEAST` values, of which next to nothing would be left. `width` is what has to be predicted for a token.
     """
 
     def __init__(self, channels: int, patch: Sequence[int]):
@@ -43,7 +48,7 @@ class PatchSignal(nn.Module):
             x = x.unflatten(2 + 2 * axis, (-1, patch))
         axes = len(self.patch)
         x = x.permute(0, *range(2, 2 + 2 * axes, 2), 1, *range(3, 3 + 2 * axes, 2)).flatten(1 + axes).flatten(1, axes)
-        return normalise_tokens(x) if normalised else x
+        return normalise_tokens(x) if normalised and self.width >= LEAST else x
 
     def counts(self, places: Tensor) -> None:
         """None: nothing here is a category."""
@@ -82,12 +87,15 @@ def normalise_tokens(x: Tensor, eps: float = 1e-6) -> Tensor:
 # ---- a teacher's layers ------------------------------------------------------------------------------------------------------
 
 
+def need_transformer(backbone: nn.Module) -> None:
+    """NotApplicable for a backbone that is not made of blocks of attention and FFN."""
+    if any(not hasattr(block, "mlp") for block in backbone.transformer.blocks):
+        raise NotApplicable(f"The blocks of the backbone {type(backbone).__name__} have no FFN to take outputs of: use a Transformer.")
+
+
 @contextmanager
 def ffn_outputs(backbone: nn.Module, top: int) -> Iterator[list[Tensor]]:
-    """A list that each forward of a Transformer backbone fills with what the FFNs of its last `top` blocks add, [B, 1 + N, D] each.
-    NotApplicable where blocks have none."""
-    if any(not hasattr(block, "mlp") for block in backbone.transformer.blocks[-top:]):
-        raise NotApplicable(f"The blocks of the backbone {type(backbone).__name__} have no FFN to take outputs of: use a Transformer.")
+    """A list that each forward of a Transformer backbone fills with what the FFNs of its last `top` blocks add, [B, 1 + N, D] each."""
     found: list[Tensor] = []
     handles = [block.mlp.register_forward_hook(lambda module, inputs, output: found.append(output))
                for block in backbone.transformer.blocks[-top:]]
@@ -121,5 +129,6 @@ def blank(tokens: Tensor, valid: Tensor | None) -> Tensor:
 
 
 def target_spread(targets: Tensor) -> Tensor:
-    """Deviation over the batch of the items' mean targets [B, N, D], averaged over D: it dies where a teacher collapses."""
-    return targets.nanmean(1).std(0, correction=0).mean()
+    """Deviation over the batch of the targets [B, N, D] at a place, averaged over places and D: it dies where a teacher collapses."""
+    apart = targets - targets.nanmean(0)
+    return apart.square().nanmean(0).sqrt().nanmean()

@@ -57,6 +57,10 @@ class Voxels(Grouping):
         place = torch.stack([found.key // n**2, found.key // n % n, found.key % n], -1)
         return ((place + 0.5) * (2 * REACH / n) - REACH).to(x.dtype) * found.valid[..., None]
 
+    def inside(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """bool [B, G]: tokens that the clouds x [B, C, P] have."""
+        return self.of(x, lengths).valid
+
     def _found(self, xyz: Tensor, lengths: Tensor | None) -> Cells:
         n, parts, count, grid = self.cells, self.parts, self.count(xyz.shape[2]), self.cells**3
         place = ((xyz / REACH + 1) * (n * parts / 2)).floor().long().clamp(0, n * parts - 1)  # [B, 3, P]

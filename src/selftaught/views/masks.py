@@ -127,7 +127,7 @@ def _lowest(scores: Tensor, count: int, inside: Tensor | None, share: Tensor | N
 
 def _extent(draws: Draws, grid: tuple[int, ...], lengths: Tensor | None) -> Tensor:
     """float32 [B, axes]: tokens of each item along each axis."""
-    extent = torch.tensor(grid, device=draws.keys.device).float().repeat(len(draws), 1)
+    extent = torch.stack([draws.keys.new_full((len(draws),), side) for side in grid], 1).float()
     if lengths is not None:
         extent[:, -1] = lengths.float()
     return extent

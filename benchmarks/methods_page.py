@@ -127,7 +127,7 @@ def section(lines: list[dict[str, Any]], name: str) -> list[str]:
     head = ["method", "negatives", "pretext", "k-NN", "linear", "linear over random", "beats random", "RankMe, head", "RankMe",
             "spread, head", "spread", "α-ReQ", "steps", "seconds"]
     least, most = min(counts := [len(runs[m]) for m in trained]), max(counts)
-    seeds = "Five seeds a method" if least == 5 else f"{least} to {most} of five seeds a method so far"
+    seeds = "Five seeds a method" if least == 5 else f"{least}{f' to {most}' if most > least else ''} of five seeds a method so far"
     out = [f"## {name}", "", f"{SETS[name]}. {seeds}.", "",
            f"| {' | '.join(head)} |", "|" + "---|" * len(head), *(row(runs, m) for m in order), ""]
     labelled = [f"`{m}`" for m in trained if find("method", m).labelled]

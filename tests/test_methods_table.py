@@ -14,7 +14,7 @@ from selftaught.contracts import find
 from selftaught.protocols.compare import tags
 
 ROOT = Path(__file__).parent.parent
-T = {1: 12.7062047, 2: 4.3026527, 4: 2.7764451}  # Student's 97.5 % quantile by degrees of freedom
+T = {1: 12.7062047, 2: 4.3026527, 3: 3.1824463, 4: 2.7764451}  # Student's 97.5 % quantile by degrees of freedom
 
 
 @pytest.fixture(scope="module")

@@ -123,6 +123,9 @@ def test_settings_that_cannot_be_are_a_sentence(setting, said, place, monkeypatc
         (["prove", "S378", "--seeds", "0"], 2, "seeds"),
         (["compare-methods", "series.npz", "--epochs", "0.5"], 2, "epochs"),
         (["compare-methods", "series.npz", "methods=x"], 2, "--methods"),
+        (["compare-methods", "series.npz", "--layout", "NCT", "--methods", ""], 2, "--methods"),
+        (["pretrain", "series.npz", "--layout", "NCT", "--resume", "steps=12"], 2, "name the run with --out"),
+        (["pretrain", "series.npz", "--layout", "NCT", "--out", "", "steps=12"], 2, "--out names no folder"),
         (["compare-methods", "series.npz", "--finetune", "some"], 2, "--finetune"),
     ],
 )
@@ -138,6 +141,36 @@ def test_embed_and_neighbours(run, place):
     assert np.load(place / "e.npy").shape == (64, 16)
     found = json.loads(call("neighbours", "run", "series.npz", "--layout", "NCT", "--item", "3", "-k", "4", "--json", cwd=place).stdout)
     assert len(found["neighbours"]) == 4 and found["item"]["index"] == 3
+
+
+def test_notes_of_the_data_go_to_standard_error(run, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    damaged = dict(np.load("series.npz"))
+    damaged["x"][3, 1, 5] = np.nan
+    np.savez("damaged.npz", **damaged)
+    for words, times in ((["embed", "run", "damaged.npz", "-o", "d.npy"], 1), (["neighbours", "run", "damaged.npz", "--json"], 1),
+                         (["evaluate", "run", "damaged.npz", "damaged.npz", "--protocol", "knn", "--no-baselines", "--json"], 2)):
+        code, error = called([*words, "--layout", "NCT"], monkeypatch, capsys)
+        assert code == 0 and error.count("missing (NaN): 1 in channel 1") == times, error
+        assert all(line.startswith("note: ") for line in error.splitlines())
+
+
+def test_bad_items_are_one_plain_line(place, monkeypatch, capsys):
+    from PIL import Image
+
+    from selftaught.encoder import Encoder
+    from selftaught.plan import make_plan
+    from selftaught.sources import open_source
+
+    monkeypatch.chdir(place)
+    Path("pictures").mkdir()
+    for i in range(4):
+        Image.fromarray(np.random.default_rng(i).integers(0, 256, (16, 16, 3), dtype=np.uint8)).save(f"pictures/{i}.png")
+    plan = make_plan(open_source("pictures"), {"backbone.widths": (8, 8), "steps": 1})
+    Encoder(plan.build_backbone(), plan.preprocessing, backbone_name="convnet", backbone_options={"widths": (8, 8)}).save("bare")
+    Path("pictures/2.png").write_bytes(b"not an image")
+    code, error = called(["embed", "bare", "pictures", "-o", "p.npy"], monkeypatch, capsys)
+    assert code == 0 and error.startswith("selftaught: 1 of 4 items") and error.count("\n") == 1, error
 
 
 def test_an_existing_run_is_refused_and_a_changed_one_named(run, place, monkeypatch, capsys):

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from selftaught import methods  # noqa: F401  (enters the methods in the registry)
-from selftaught.contracts import REGISTRY, DataError, OptionError, find, names
+from selftaught.contracts import REGISTRY, DataError, NotApplicable, OptionError, find, names
 from selftaught.methods import SimCLR
 from selftaught.protocols import compare_methods
 from selftaught.protocols.compare import chosen
@@ -57,6 +57,9 @@ def test_what_is_chosen():
         chosen(["simclrr"], None)
     with pytest.raises(OptionError, match="negatives, pretext"):
         chosen(None, "size")
+    assert chosen("simclr", None) == ["simclr"]
+    with pytest.raises(OptionError, match="--methods"):
+        chosen([], None)
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +119,11 @@ def test_who_cannot_take_part_is_a_line_with_its_reason():
     row = table.row("pirl")
     assert not row.scores and row.note.startswith("not applicable: table") and table.row("simclr").scores
     assert table.to_text().count("not applicable") == 1 and table.gain("pirl") is None
+
+
+def test_where_none_can_take_part_the_reason_is_the_error():
+    with pytest.raises(NotApplicable, match="^table"):
+        compare_methods("embedded:breast-cancer", methods="pirl", steps=1, batch_size=32)
 
 
 def test_a_setting_that_suits_one_method_not_is_its_line_alone(data):

@@ -53,6 +53,21 @@ def test_another_modality_or_a_damaged_encoder_is_a_sentence(run, waves, tmp_pat
         selftaught.load(tmp_path / "e")
 
 
+def test_damaged_files_of_an_encoder_are_sentences(run, tmp_path):
+    folder = run.encoder.save(tmp_path / "e")
+    for name in ("model.safetensors", "items.safetensors", "encoder.json"):
+        whole = (folder / name).read_bytes()
+        for blob in (whole[:100], b"", b"{}", b"[]", b'{"format": 1, "backbone": {}, "preprocessing": {}, "lineage": {}}'):
+            (folder / name).write_bytes(blob)
+            with pytest.raises(SelftaughtError, match=f"{name} is damaged.*delete {folder}"):
+                selftaught.load(folder)
+        (folder / name).write_bytes(whole)
+    selftaught.load(folder)
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(SelftaughtError, match="model.safetensors is damaged"):
+        selftaught.load(folder)
+
+
 def test_in_a_pipeline(run, waves):
     labels = np.arange(64) % 2
     classifier = make_pipeline(run.encoder.as_sklearn(), LogisticRegression(max_iter=500)).fit(waves, labels)
@@ -97,6 +112,7 @@ def test_bad_items_are_nan_rows_and_counted(tmp_path):
     run = selftaught.pretrain(tmp_path, "simclr", out=tmp_path.parent / "run", **{**OPTIONS, "steps": 2, "batch_size": 4},
                               **{"backbone.widths": (8, 16)})
     (tmp_path / "05.png").write_bytes(b"not an image")
-    with pytest.warns(UserWarning, match="1 of 12 items could not be decoded.*05.png"):
+    with pytest.warns(UserWarning, match="1 of 12 items could not be decoded.*05.png") as seen:
         rows = run.encoder.embed(tmp_path)
+    assert [w.filename for w in seen] == [__file__]
     assert np.isnan(rows[5]).all() and np.isfinite(np.delete(rows, 5, axis=0)).all()

@@ -50,6 +50,18 @@ def test_without_a_test_set_a_fifth_is_held_out(encoder, data):
     assert cell.score.n in (19, 20) and cell.labels + cell.score.n == 96
 
 
+def test_one_protocol_and_one_baseline_need_no_list(encoder, data):
+    table = selftaught.evaluate(encoder, parts(data, 0, 96), budgets=[1.0], baselines="raw", protocols="knn")
+    assert {(c.representation, c.protocol) for c in table.cells} == {("encoder", "knn"), ("raw", "knn")}
+
+
+def test_notes_of_data_that_are_opened_here_are_said(encoder, data):
+    damaged, said = data["x"].copy(), []
+    damaged[3, 1, 5] = np.nan
+    selftaught.evaluate(encoder, {**data, "x": damaged}, protocols="knn", budgets=[1.0], baselines=(), layout="NCT", say=said.append)
+    assert sum(line.startswith("note: ") and "missing (NaN): 1 in channel 1" in line for line in said) == 1
+
+
 def test_fine_tuning_starts_from_the_encoder(encoder, data):
     train, test = parts(data, 0, 64), parts(data, 64, 96)
     before = {k: v.clone() for k, v in encoder.backbone.state_dict().items()}

@@ -13,6 +13,7 @@ from selftaught.contracts import Collapsed, NotApplicable, OptionError, Selftaug
 from selftaught.methods import Method
 from selftaught.networks import Embedder, Mlp, over
 from selftaught.objectives import nt_xent
+from selftaught.protocols import write_report
 from selftaught.testing import GlooPair
 
 SMALL = {"batch_size": 16, "progress": False, "log_every": 1, "backbone.widths": (8, 8)}
@@ -131,6 +132,53 @@ def test_a_start_that_fails_leaves_nothing(waves, tmp_path, monkeypatch):
     with pytest.raises(NotApplicable):
         selftaught.pretrain(np.arange(24.0).reshape(8, 3), "rotation", modality="table", out="mine", steps=1)
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["notes.txt"]
+
+
+def test_the_run_to_resume_is_named(waves, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OptionError, match="name the run with --out.$"):
+        selftaught.pretrain("waves.npy", resume=True)
+    for name in ("waves-2", "waves-10", "waves-old-1"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "run.yaml").touch()
+    with pytest.raises(OptionError, match="newest of these data is --out runs/waves-10"):
+        selftaught.pretrain("waves.npy", resume=True)
+    with pytest.raises(OptionError, match="--out names no folder"):
+        selftaught.pretrain(waves, layout="NCT", out="", steps=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["runs"]
+
+
+def test_damaged_files_of_a_run_are_sentences(waves, tmp_path):
+    """Nothing is replaced in silence: a damaged checkpoint is named, with the one before, which resumes once it is deleted."""
+    def again():
+        return selftaught.pretrain(waves, layout="NCT", out=tmp_path, resume=True, progress=False)
+
+    run = selftaught.pretrain(waves, layout="NCT", out=tmp_path, steps=3, checkpoint_every=1, **NARROW)
+    newest = tmp_path / "checkpoints" / "step-00000003"
+    for name in ("method.safetensors", "optimiser.safetensors", "state.json"):
+        whole = (newest / name).read_bytes()
+        for blob in (whole[:100], b"", b"{}"):
+            (newest / name).write_bytes(blob)
+            with pytest.raises(SelftaughtError, match=f"{name} is damaged.*resume from .*step-00000002, the one before, delete .*00003"):
+                again()
+        (newest / name).write_bytes(whole)
+    (newest / "method.safetensors").unlink()
+    with pytest.raises(SelftaughtError, match="method.safetensors is damaged"):
+        again()
+    shutil.rmtree(newest)
+    assert losses(again()) == losses(run)
+    for name, said in (("run.yaml", "lacks decisions"), ("preprocessing.json", "lacks modality")):
+        whole = (tmp_path / name).read_bytes()
+        for blob, why in ((b"{}", said), (b"[]", "holds a list"), (whole[:50], "")):
+            (tmp_path / name).write_bytes(blob)
+            with pytest.raises(SelftaughtError, match=f"{name} is damaged .*{why}"):
+                again()
+        (tmp_path / name).write_bytes(whole)
+    (tmp_path / "summary.json").write_text('{"seconds": 1')
+    with pytest.raises(SelftaughtError, match="summary.json is damaged"):
+        write_report(run)
+    (tmp_path / "summary.json").unlink()
+    assert again().summary["steps"] == 3
 
 
 def test_a_module_of_your_own_stays_as_it_was(waves, tmp_path):

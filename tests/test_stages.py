@@ -1,5 +1,6 @@
 """Plans, options and chains of stages."""
 
+import itertools
 import json
 
 import numpy as np
@@ -9,7 +10,7 @@ from selftaught.contracts import Cosine, Group, OptionError, fit_type, parse, sp
 from selftaught.plan import make_plan
 from selftaught.sources import open_source
 from selftaught.stages import Stage, chain, default_folder
-from selftaught.training import recorded
+from selftaught.training import Engine, recorded
 
 
 @pytest.fixture
@@ -19,7 +20,7 @@ def source():
 
 def test_values_become_what_a_setting_expects():
     assert parse("0.2") == 0.2 and parse("true") is True and parse("none") is None and parse("0.3,1") == (0.3, 1)
-    assert parse("simclr") == "simclr"
+    assert parse("simclr") == "simclr" and parse("{[]:1}") == "{[]:1}" and parse("(" * 10_000) == "(" * 10_000
     assert fit_type("steps", 3.0, 1) == 3 and fit_type("on", "true", False) is True and fit_type("lr", 1, 0.5) == 1.0
     for value, default in (("fast", 0.5), (1.5, 1), ("yes", 3), ((1, 2, 3), (0.0, 1.0))):
         with pytest.raises(OptionError, match="does not fit"):
@@ -66,6 +67,7 @@ def test_nones_and_schedules_of_the_user_are_written_and_read(source):
 @pytest.mark.parametrize(("key", "value", "said"), [
     ("batch_size", 1000, "there are 96 items"), ("epochs", 0, "at least 1"), ("precision", "half", "no precision|32-true"),
     ("method.temprature", 1, "temperature"), ("training.optimiser", "sgd", "optimizer"), ("views.jiter", 1, "jitter"),
+    ("steps", 10**13, "at most"), ("epochs", 1e300, r"epochs=1e\+300 .* at most"), ("lr", "{[]:1}", "a number"),
     ("backbone", "convnett", "convnet"), ("training.optimizer", "adam", "adamw"),
 ])
 def test_wrong_settings_are_sentences(source, key, value, said):
@@ -79,6 +81,15 @@ def test_wrong_settings_are_sentences(source, key, value, said):
 def test_without_epochs_the_plan_times_itself(source):
     plan = make_plan(source, {"backbone.widths": (8, 16), "minutes": 0.001})
     assert plan["epochs"] >= 1 and "items/s" in plan.choices["epochs"].reason
+    assert make_plan(source, {"backbone.widths": (8, 16), "minutes": 1e308})["epochs"] == 334  # enough
+
+
+def test_a_long_run_begins_at_once(source):
+    with pytest.raises(OptionError, match="at most 1,000,000,000,000 steps"):
+        make_plan(source, {"steps": 10**400})
+    starts = Engine._epochs(5, 10**11, 2)
+    assert list(itertools.islice(starts, 3)) == [5, 6, 8]
+    assert [list(Engine._epochs(*span)) for span in ((0, 5, 2), (3, 4, 2), (4, 4, 2), (6, 4, 2))] == [[0, 2, 4], [3], [], []]
 
 
 def test_stages_are_skipped_until_something_changes(tmp_path):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,7 +21,7 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:  # typer would leave without a word
-            _leave("Stopped by Ctrl-C; a run that has a checkpoint continues with --resume.", 130)
+            _leave("Stopped by Ctrl-C; a run that has a checkpoint continues with --resume --out RUN.", 130)
 
 
 app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -40,7 +41,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text."
 def main() -> None:
     """Entry point: a sentence on standard error for what a person can mend, and the exit code that goes with it."""
     try:
-        app(standalone_mode=True)
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            app(standalone_mode=True)
     except SelftaughtError as error:
         _leave(str(error), error.code)
     except BrokenPipeError:
@@ -55,6 +58,11 @@ def main() -> None:
 def _leave(message: str, code: int) -> None:
     print(f"selftaught: {message}", file=sys.stderr)
     sys.exit(code)
+
+
+def _warn(message: Warning | str, *where: Any) -> None:
+    """A warning as a line of its own: the place in the code that Python adds is of no use here."""
+    print(f"selftaught: {message}", file=sys.stderr, flush=True)
 
 
 def _say(line: str) -> None:
@@ -121,8 +129,8 @@ def evaluate(
     from .stages import Run
 
     encoder = _encoder(run)
-    table = run_evaluate(encoder, encoder.open(train, target=target, group=group, layout=layout),
-                         encoder.open(test, target=target, group=group, layout=layout),
+    table = run_evaluate(encoder, _opened(encoder, train, target=target, group=group, layout=layout),
+                         _opened(encoder, test, target=target, group=group, layout=layout),
                          protocols=protocol or ["knn", "linear"], budgets=read_budgets("--budgets", budgets), seed=seed,
                          baselines=("random", "raw", "supervised") if baselines else (), say=lambda line: None if as_json else _say(line))
     if (Path(run) / "run.yaml").is_file():
@@ -150,7 +158,7 @@ def compare_methods(
     """Train methods with one encoder and budget; table their probes beside random initialisation and raw input."""
     from .protocols import compare_methods as run_comparison
 
-    table = run_comparison(data, test, methods=methods.split(",") if methods else None, by=by, seeds=seeds, target=target, group=group,
+    table = run_comparison(data, test, methods=_words(methods), by=by, seeds=seeds, target=target, group=group,
                            layout=layout, modality=modality, finetune=read_budgets("--finetune", finetune)[0] if finetune else None,
                            say=lambda line: print(line, file=sys.stderr, flush=True),
                            **{**({"epochs": epochs} if steps is None else {"steps": steps}), **_settings(context, settings)})
@@ -171,7 +179,8 @@ def segment(
     """Segment items by a linear map of the encoder's single tokens, and by their nearest tokens."""
     from .protocols import segment as run_segmentation
 
-    table = run_segmentation(_encoder(run), data, masks, held=held, ignore=read_integers("--ignore", ignore), seed=seed,
+    encoder = _encoder(run)
+    table = run_segmentation(encoder, _opened(encoder, data), masks, held=held, ignore=read_integers("--ignore", ignore), seed=seed,
                              baselines=("random", "raw") if baselines else (), say=lambda line: None if as_json else _say(line))
     print(json.dumps(table.to_json()) if as_json else table.to_text())
 
@@ -180,6 +189,19 @@ def _encoder(path: str) -> Any:
     from .encoder import Encoder
 
     return Encoder.load(path)
+
+
+def _opened(encoder: Any, data: str, **options: str | None) -> Any:
+    """The data as the encoder takes them; their notes go to standard error."""
+    source = encoder.open(data, **options)
+    for note in source.facts.notes:
+        print(f"note: {note}", file=sys.stderr, flush=True)
+    return source
+
+
+def _words(text: str | None) -> list[str] | None:
+    """`'a, b'` → ['a', 'b']."""
+    return None if text is None else [word.strip() for word in text.split(",") if word.strip()]
 
 
 @app.command()
@@ -193,7 +215,7 @@ def embed(
     from .api import write_embeddings
 
     encoder = _encoder(run)
-    source = encoder.open(data, target=target, group=group, layout=layout)
+    source = _opened(encoder, data, target=target, group=group, layout=layout)
     _say(write_embeddings(Path(output), encoder.embed(source, batch_size=batch_size), source))
 
 
@@ -209,7 +231,8 @@ def neighbours(
     """Show the items that lie nearest to one item in the embedding."""
     from .protocols import nearest_items
 
-    found = nearest_items(_encoder(run), data, item, k=k, picture=output, layout=layout)
+    encoder = _encoder(run)
+    found = nearest_items(encoder, _opened(encoder, data, layout=layout), item, k=k, picture=output)
     print(json.dumps(found) if as_json else "\n".join(f"{n['similarity']:.3f}  {n['name']}" for n in found["neighbours"]))
 
 

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor, nn
 
 from .contracts import BadItem, Batch, Clean, DataError, Features, OptionError, SelftaughtError, Source
+from .contracts.stored import damaged, read_json, read_tensors
 from .modalities import Modality, Preprocessing, find_modality
 from .sources import open_source
 
@@ -116,7 +117,7 @@ class Encoder:
             raise DataError(f"None of the {len(source)} items could be decoded; the first: {source.name(lost[0][0])}: {lost[0][1]}.")
         if lost:
             warnings.warn(f"{len(lost)} of {len(source)} items could not be decoded and have NaN embeddings; the first: "
-                          f"{source.name(lost[0][0])}: {lost[0][1]}.", stacklevel=2)
+                          f"{source.name(lost[0][0])}: {lost[0][1]}.", stacklevel=3)  # the caller, behind no_grad's wrapper
         return found
 
     def raw(self, data: Any, *, batch_size: int = 256) -> np.ndarray:
@@ -173,14 +174,17 @@ class Encoder:
 
     @classmethod
     def load(cls, path: str | Path, *, backbone: nn.Module | None = None) -> Encoder:
-        """From a folder that `save` wrote, or a run that has one. `backbone`: the module, where it was the user's own."""
-        from safetensors.torch import load_file
-
+        """From a folder that `save` wrote, or a run that has one. `backbone`: the module, where it was the user's own. A damaged file
+        is a SelftaughtError that names it."""
         folder = Path(path)
         folder = folder / "encoder" if (folder / "encoder" / "encoder.json").is_file() else folder
-        described = _described(folder)
-        name, options = described["backbone"]["name"], described["backbone"]["options"]
-        preprocessing = Preprocessing.from_json(described["preprocessing"])
+        mend = f"Copy the folder again; if it is a run's, delete {folder} and have it written by --resume."
+        described = _described(folder, mend)
+        try:
+            name, options = described["backbone"]["name"], described["backbone"]["options"]
+            preprocessing = Preprocessing.from_json(described["preprocessing"])
+        except (KeyError, TypeError) as error:
+            raise damaged(folder / "encoder.json", repr(error), mend) from None
         if name == "custom" and backbone is None:
             raise OptionError(f"{folder} holds the weights of a module of your own; pass it: load(path, backbone=module).")
         modality = find_modality(preprocessing.modality)
@@ -188,13 +192,13 @@ class Encoder:
         if outer := described["backbone"].get("around"):
             network = modality.backbone(preprocessing.facts, outer[0], of=network, **outer[1])
         try:
-            network.load_state_dict(load_file(folder / "model.safetensors"))
-        except (RuntimeError, OSError) as error:
+            network.load_state_dict(read_tensors(folder / "model.safetensors", mend=mend))
+        except RuntimeError as error:
             raise SelftaughtError(f"The weights in {folder} do not fit the backbone '{name}' that encoder.json describes: "
                                   f"{str(error).splitlines()[0]}") from error
         encoder = cls(network, preprocessing, backbone_name=name, backbone_options=options, lineage=described["lineage"])
         if (folder / "items.safetensors").is_file():
-            encoder.items = load_file(folder / "items.safetensors")["items"].numpy().view(np.uint64)
+            encoder.items = read_tensors(folder / "items.safetensors", "items", mend=mend)["items"].numpy().view(np.uint64)
         return encoder
 
     def export_onnx(self, path: str | Path, *, tolerance: float = 1e-4) -> float:
@@ -279,15 +283,13 @@ def _try(source: Source, index: int) -> dict[str, np.ndarray] | str:
         return error.reason
 
 
-def _described(folder: Path) -> dict[str, Any]:
+def _described(folder: Path, mend: str) -> dict[str, Any]:
     try:
-        described = json.loads((folder / "encoder.json").read_text(encoding="utf-8"))
+        described = read_json(folder / "encoder.json", "format", "backbone", "preprocessing", "lineage", mend=mend)
     except FileNotFoundError:
         raise OptionError(f"There is no encoder in {folder}: encoder.json is missing. A run that has not finished has none; "
                           "finish it with --resume.") from None
-    except ValueError as error:
-        raise SelftaughtError(f"{folder / 'encoder.json'} is damaged ({error}).") from None
-    if described.get("format", 0) > FORMAT:
+    if described["format"] > FORMAT:
         raise SelftaughtError(f"{folder} was written by a newer version (format {described['format']}, this one reads up to "
                               f"{FORMAT}); upgrade selftaught.")
     return described

@@ -147,6 +147,9 @@ class Plan:
 ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks",
              "mask_tokens": "places for mask tokens"}
 
+MOST_STEPS = 10**12
+"""Thirty years of milliseconds; what is counted per step stays far within 64 bits."""
+
 
 def _shown(value: Any) -> str:
     return value.__name__ if isinstance(value, type) else f"{value:g}" if isinstance(value, float) else str(value)
@@ -285,19 +288,23 @@ class Planner:
     def _length(self, method: type[Method]) -> None:
         each = max(self.facts.samples // self["batch_size"], 1)
         minutes = self.choose("minutes", 10.0, "")
-        if "steps" in self.given:
+        key = "steps" if "steps" in self.given else "epochs"
+        if key == "steps":
             steps = self.choose("steps", 1, "")
-            self.choices["epochs"] = Choice(round(steps / each, 3), "plan", "")
         else:
             if "epochs" in self.given:
                 epochs, why = 1, ""
             else:
                 epochs, why = self._epochs(method, each, minutes)
             epochs = self.choose("epochs", epochs, why)
-            steps = int(epochs * each)
+            steps = int(min(epochs * each, MOST_STEPS + 1))
             self.choices["steps"] = Choice(steps, "plan", f"{each} a pass")
         if steps < 1:
-            raise OptionError(f"{'steps' if 'steps' in self.given else 'epochs'} must be at least 1.")
+            raise OptionError(f"{key} must be at least 1.")
+        if steps > MOST_STEPS:
+            raise OptionError(f"{key}={self.given[key]!r} does not fit: a run has at most {MOST_STEPS:,} steps. Ask for fewer.")
+        if key == "steps":
+            self.choices["epochs"] = Choice(round(steps / each, 3), "plan", "")
         self.choose("checkpoint_every", max(25, min(1000, steps // 10)), "")
         self.choose("health_every", max(5, min(50, steps // 40)), "")
 
@@ -306,10 +313,10 @@ class Planner:
         self.choices["steps"] = Choice(each, "plan", "")
         draft = Plan(method, self.choices, self.nested, self.preprocessing, self.facts, self.module)
         seconds = seconds_a_step(draft, self.source)
-        fits = int(minutes * 60 / (seconds * each))
+        fits = minutes * 60 / (seconds * each)
         if fits >= most:
             return most, f"enough passes to settle; about {duration(seconds * each * most)} here"
-        epochs = max(fits, 1)
+        epochs = max(int(fits), 1)
         return epochs, f"about {duration(seconds * each * epochs)} at {self['batch_size'] / seconds:,.0f} items/s measured here"
 
 

@@ -18,6 +18,7 @@ from torch import nn
 
 from . import __version__
 from .contracts import FREE, Collapsed, NonFinite, OptionError, Schedule, Source, fit_type, parse
+from .contracts.stored import read_json
 from .encoder import Encoder
 from .methods import Method
 from .modalities import Preprocessing
@@ -67,7 +68,8 @@ class Run:
     def summary(self) -> dict[str, Any]:
         """What the run cost and counted: steps, seconds, samples_per_second, data_wait, bad_items, duplicates, verdict."""
         path = self.files.summary
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        mend = f"Delete it, and have it written again by --resume --out {self.folder}."
+        return read_json(path, mend=mend) if path.is_file() else {}
 
     @property
     def verdict(self) -> Verdict | None:
@@ -79,12 +81,30 @@ class Run:
 
 def default_folder(data: Any) -> Path:
     """`runs/NAME-1`, `runs/NAME-2`, …: the first that does not exist."""
-    stem = Path(str(data)).stem if isinstance(data, (str, Path)) else getattr(data, "name", None) or type(data).__name__
-    stem = re.sub(r"[^\w.-]+", "-", str(stem) if isinstance(stem, str) else "data").strip("-.") or "data"
-    number = 1
+    stem, number = _stem(data), 1
     while (path := Path("runs") / f"{stem}-{number}").exists():
         number += 1
     return path
+
+
+def _stem(data: Any) -> str:
+    stem = Path(str(data)).stem if isinstance(data, (str, Path)) else getattr(data, "name", None) or type(data).__name__
+    return re.sub(r"[^\w.-]+", "-", str(stem) if isinstance(stem, str) else "data").strip("-.") or "data"
+
+
+def _named(data: Any, out: str | Path | None, resume: bool) -> Path:
+    """The folder of the run: `out`, or a new one by the data's name. OptionError where `out` is empty, or the run to resume has no name."""
+    if out is not None:
+        if not str(out):
+            raise OptionError("--out names no folder; give one, or leave --out out for runs/NAME-N.")
+        return Path(out)
+    if not resume:
+        return default_folder(data)
+    begun = re.compile(rf"{re.escape(_stem(data))}-\d+")
+    runs = [path for path in Path("runs").glob("*/run.yaml") if begun.fullmatch(path.parent.name)]
+    newest = max(runs, key=lambda path: path.stat().st_mtime, default=None)
+    which = "" if newest is None else f"; the newest of these data is --out {newest.parent}"
+    raise OptionError(f"--resume continues the run in one folder: name the run with --out{which}.")
 
 
 def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, resume: bool = False, target: str | None = None,
@@ -93,16 +113,16 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
     """Learns an encoder from data without labels, and leaves a run folder.
 
     data: whatever `open_source` takes (a path, arrays, a table, …). method: a name, a Method class, or None to let the plan
-    choose. out: the run folder (default: `runs/NAME-N`). resume: continue the run in `out` if there is one. target, group,
-    layout, modality: name columns, axes and the kind of data, where it does not say so. init: a run folder or Run whose weights
-    to start from. overrides: any key of the plan (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`); of a
+    choose. out: the run folder (default: `runs/NAME-N`). resume: continue the run in `out`, which must be named, if there is one.
+    target, group, layout, modality: name columns, axes and the kind of data, where it does not say so. init: a run folder or Run
+    whose weights to start from. overrides: any key of the plan (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`); of a
     `backbone` that is a module a copy is trained. say: called with every line of the plan.
     Raises SelftaughtError subclasses, each one sentence.
     """
     if method is not None:
         overrides["method"] = method
     say = say or (lambda line: None)
-    folder = RunFolder(out if out is not None else default_folder(data))
+    folder = RunFolder(_named(data, out, resume))
     place = _several({**(recorded(folder.decisions()["decisions"]) if resume and folder.exists() else {}), **overrides})
     leads, weights = place is None or place.leads, None if init is None else _Weights(init)
 

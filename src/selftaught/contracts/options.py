@@ -21,7 +21,7 @@ def parse(text: Any) -> Any:
         return {"true": True, "false": False}.get(word.lower())
     try:
         return ast.literal_eval(word)
-    except (ValueError, SyntaxError):
+    except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # as documented of literal_eval
         return word
 
 
@@ -46,7 +46,7 @@ def _typed(key: str, value: Any, default: Any) -> Any:
         if isinstance(value, str) and value.lower() in ("on", "off", "yes", "no"):
             return value.lower() in ("on", "yes")
     elif isinstance(default, int):
-        if isinstance(value, (int, float)) and not isinstance(value, bool) and float(value).is_integer():
+        if isinstance(value, (int, float)) and not isinstance(value, bool) and value % 1 == 0:
             return int(value)
     elif isinstance(default, float):
         if isinstance(value, (int, float)) and not isinstance(value, bool):

@@ -22,7 +22,7 @@ from .taxonomy import FOUR, NEGATIVES, PRETEXTS, WAYS, family, tags
 __all__ = ["FOUR", "NEGATIVES", "PRETEXTS", "Comparison", "Row", "chosen", "compare_methods", "family", "tags"]
 
 
-def chosen(methods: Sequence[str] | None, by: str | None) -> list[str]:
+def chosen(methods: str | Sequence[str] | None, by: str | None) -> list[str]:
     """The methods to compare: those named; else with by='negatives' or 'family' one for each; else all that need no labels."""
     if by is not None and by not in WAYS:
         raise nearest(by, WAYS, what="way to order the table")
@@ -30,6 +30,9 @@ def chosen(methods: Sequence[str] | None, by: str | None) -> list[str]:
     of, order, stand = WAYS[by] if by else (lambda n: "", ("",), ())
     if methods is None:
         methods = [n for n in stand if n in known] or [n for n in known if not find("method", n).labelled]
+    methods = (methods,) if isinstance(methods, str) else methods
+    if not methods:
+        raise OptionError("methods (--methods) names none: name at least one, or leave it out for all that need no labels.")
     for name in methods:
         find("method", name)
     return sorted(dict.fromkeys(methods), key=lambda n: order.index(of(n)) if of(n) in order else len(order))
@@ -43,7 +46,7 @@ class Row:
     scores: dict[str, list[Score]] = field(default_factory=dict)
     seconds: float = 0.0
     note: str = ""
-    refused: OptionError | None = None  # what the note tells, where it was a setting that did not fit
+    refused: NotApplicable | OptionError | None = None  # what the note tells, where the method was not trained
 
     def interval(self, protocol: str) -> Interval:
         """Mean over seeds with Student's interval; of a single seed the interval over its test items."""
@@ -112,9 +115,10 @@ def _shown(interval: Interval, form: str = ".3f") -> str:
     return f"{interval.value:{form}}{ends}"
 
 
-def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | None = None, by: str | None = None, seeds: int = 1,
-                    target: str | None = None, group: str | None = None, layout: str | None = None, modality: str | None = None,
-                    finetune: float | int | None = None, say: Callable[[str], None] = lambda line: None, **overrides: Any) -> Comparison:
+def compare_methods(data: Any, test: Any = None, *, methods: str | Sequence[str] | None = None, by: str | None = None,
+                    seeds: int = 1, target: str | None = None, group: str | None = None, layout: str | None = None,
+                    modality: str | None = None, finetune: float | int | None = None,
+                    say: Callable[[str], None] = lambda line: None, **overrides: Any) -> Comparison:
     """Trains each method on the same items with the same encoder and budget, and scores k-NN and linear probe of its last state.
 
     data: labelled (labels are for scoring; only methods that say so learn from them). test: likewise; without it a fifth of
@@ -122,8 +126,8 @@ def compare_methods(data: Any, test: Any = None, *, methods: Sequence[str] | Non
     `seed` (0) on; each draws weights, order and views. overrides: keys of the plan, `steps` or `epochs` (10) among them. A method
     whose needs data or encoder cannot supply, or which a setting does not suit, gets a row with the reason. finetune: labels (a fraction,
     or a count above 1) with which every network is fine-tuned as well; random initialisation is then supervised training from scratch.
-    Where a method needs tokens the encoder for all is a Transformer. Raises DataError and OptionError (where no method is suited, too),
-    each a sentence.
+    Where a method needs tokens the encoder for all is a Transformer. Raises DataError, OptionError and, where no method could be trained,
+    what the first was refused for: each a sentence.
     """
     if seeds < 1:
         raise OptionError(f"seeds={seeds} is too few: give at least 1.")
@@ -181,7 +185,7 @@ def _contend(row: Row, train: Source, test: Source, overrides: dict[str, Any], f
         stream, method = plan.stream(train), plan.build_method()
         fit(method, stream, plan.training(), plan.settings(progress=False))
     except NotApplicable as reason:
-        row.note = f"not applicable: {reason}"
+        row.note, row.refused = f"not applicable: {reason}", reason
     except OptionError as reason:
         row.note, row.refused = f"not trained: {reason}", reason
     except NonFinite as reason:

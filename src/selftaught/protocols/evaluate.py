@@ -25,8 +25,8 @@ BASELINES = ("random", "raw", "supervised", "boosting")
 PROBES = {"knn": knn, "linear": linear_probe}
 
 
-def evaluate(encoder: Any, train: Any, test: Any = None, protocols: Sequence[str] = ("knn", "linear"), *,
-             budgets: Sequence[float] = (0.01, 0.1, 1.0), baselines: Sequence[str] = ("random", "raw", "supervised"), draws: int = 3,
+def evaluate(encoder: Any, train: Any, test: Any = None, protocols: str | Sequence[str] = ("knn", "linear"), *,
+             budgets: Sequence[float] = (0.01, 0.1, 1.0), baselines: str | Sequence[str] = ("random", "raw", "supervised"), draws: int = 3,
              seed: int = 0, target: str | None = None, group: str | None = None, layout: str | None = None,
              supervision: Supervision | None = None, say: Callable[[str], None] = lambda line: None) -> Table:
     """Compares an encoder (an Encoder, a Run or a path) with its baselines on labelled data.
@@ -35,14 +35,16 @@ def evaluate(encoder: Any, train: Any, test: Any = None, protocols: Sequence[str
     knn, linear, finetune, clustering, retrieval. budgets: fractions of the training labels (counts where above 1), the same
     labels for every representation, `draws` draws averaged. baselines: random (untrained twin), raw (the input), supervised
     (the same network trained on the labels of the first draw), boosting (added for tables by itself). Labels never touched
-    the pretraining; the encoder is in evaluation mode throughout. Raises DataError and OptionError, each a sentence.
+    the pretraining; the encoder is in evaluation mode throughout. say: called with the notes of data that are opened here, and as
+    each representation is scored. Raises DataError and OptionError, each a sentence.
     """
+    protocols, baselines = ((names,) if isinstance(names, str) else tuple(names) for names in (protocols, baselines))
     for name, known, what in [(p, PROTOCOLS, "protocol") for p in protocols] + [(b, BASELINES, "baseline") for b in baselines]:
         if name not in known:
             raise nearest(name, known, what=what)
     encoder = encoder if isinstance(encoder, Encoder) else getattr(encoder, "encoder", None) or Encoder.load(encoder)
-    train, test = _opened(encoder, train, test, seed, {"target": target, "group": group, "layout": layout})
-    work = _Work(encoder, train, test, tuple(protocols), tuple(budgets), draws, seed, supervision or Supervision(), say)
+    train, test = _opened(encoder, train, test, seed, {"target": target, "group": group, "layout": layout}, say)
+    work = _Work(encoder, train, test, protocols, tuple(budgets), draws, seed, supervision or Supervision(), say)
     work.representation("encoder", encoder.embed)
     if "raw" in baselines:
         work.representation("raw", encoder.raw)
@@ -58,15 +60,24 @@ def evaluate(encoder: Any, train: Any, test: Any = None, protocols: Sequence[str
     return work.table
 
 
-def _opened(encoder: Encoder, train: Any, test: Any, seed: int, options: dict[str, Any]) -> tuple[Source, Source]:
-    train = encoder.open(train, **({} if isinstance(train, Source) else options))
+def _opened(encoder: Encoder, train: Any, test: Any, seed: int, options: dict[str, Any], say: Callable[[str], None]
+            ) -> tuple[Source, Source]:
+    def opened(data: Any) -> Source:
+        if isinstance(data, Source):  # its notes are known to whoever opened it
+            return encoder.open(data)
+        source = encoder.open(data, **options)
+        for note in source.facts.notes:
+            say(f"note: {note}")
+        return source
+
+    train = opened(train)
     if train.labels is None:
         raise DataError("The training data have no labels, so nothing can be scored: name a column with target=…, or sort the "
                         "items into a folder a class.")
     if test is None:
         kept, held = split_indices(len(train), train.labels, train.groups, fractions=(0.8, 0.2), seed=seed)
         return labelled_subset(train, kept, train.classes), labelled_subset(train, held, train.classes)
-    test = encoder.open(test, **({} if isinstance(test, Source) else options))
+    test = opened(test)
     if test.labels is None:
         raise DataError("The test data have no labels; name a column with target=…")
     return train, align_classes(test, train.classes)

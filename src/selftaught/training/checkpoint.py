@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -11,10 +12,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 
 from ..contracts import SelftaughtError
+from ..contracts.stored import read_json, read_tensors
 
 _STEP = re.compile(r"step-(\d+)$")
 
@@ -97,20 +99,22 @@ def save_checkpoint(folder: Path, step: int, method: nn.Module, optimiser: torch
 def load_checkpoint(path: Path, method: nn.Module, optimiser: torch.optim.Optimizer | None = None) -> dict[str, Any]:
     """Restores method and optimiser in place, keeping memory formats (so that a resumed step is the same to the bit).
 
-    Returns the state saved beside them, with what was `seen`.
+    Returns the state saved beside them, with what was `seen`. A damaged file is a SelftaughtError that names the checkpoint before.
     """
-    method.load_state_dict(load_file(path / "method.safetensors"))
+    before = list(itertools.takewhile(lambda whole: whole != path, (whole for _, whole in checkpoints(path.parent))))
+    mend = f"To resume from {f'{before[-1]}, the one before' if before else 'step 0, for there is none before'}, delete {path}."
+    state = read_json(path / "state.json", "step", mend=mend)
+    seen = read_tensors(path / "seen.safetensors", mend=mend) if (path / "seen.safetensors").is_file() else {}
+    method.load_state_dict(read_tensors(path / "method.safetensors", mend=mend))
     if optimiser is not None:
         saved: dict[str, dict[str, torch.Tensor]] = {}
-        for key, value in load_file(path / "optimiser.safetensors").items():
+        for key, value in read_tensors(path / "optimiser.safetensors", mend=mend).items():
             name, _, field = key.rpartition("|")
             saved.setdefault(name, {})[field] = value
         for group in optimiser.param_groups:
             for name, p in zip(group["names"], group["params"]):
                 if name in saved:
                     optimiser.state[p] = {k: _like(p, v) for k, v in saved[name].items()}
-    state = json.loads((path / "state.json").read_text(encoding="utf-8"))
-    seen = load_file(path / "seen.safetensors") if (path / "seen.safetensors").is_file() else {}
     return {**state, "seen": {k: v.numpy().view(np.uint64) for k, v in seen.items()}}
 
 

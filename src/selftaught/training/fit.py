@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -147,9 +149,9 @@ class Engine:
         return self.outcome
 
     @staticmethod
-    def _epochs(start: int, last: int, each: int) -> list[int]:
-        """First steps of the (rests of) epochs from `start` on."""
-        return [] if start >= last else [start, *range((start // each + 1) * each, last, each)]
+    def _epochs(start: int, last: int, each: int) -> Iterator[int]:
+        """First steps of the (rests of) epochs from `start` on, made as they come: there may be millions."""
+        return itertools.chain(range(start, min(start + 1, last)), range((start // each + 1) * each, last, each))
 
     def _slice(self) -> dict[str, int]:
         return {"rank": self.place.rank, "world": self.place.world, "accumulate": self.training.accumulate}

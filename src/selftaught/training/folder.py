@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..contracts import OptionError, SelftaughtError
+from ..contracts.stored import read_json
 from .checkpoint import checkpoints, write_text
+
+_RESTORE = "Restore it, or start anew with another --out."
 
 
 class RunFolder:
@@ -67,18 +70,15 @@ class RunFolder:
 
     def decisions(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / "run.yaml").read_text(encoding="utf-8"))
+            return read_json(self.path / "run.yaml", "decisions", "fingerprint", "init", mend=_RESTORE)
         except FileNotFoundError:
             raise OptionError(f"{self.path} is not a run: it has no run.yaml.") from None
-        except ValueError as error:
-            raise SelftaughtError(f"{self.path / 'run.yaml'} cannot be read ({error}); it was edited or damaged.") from None
 
     def preprocessing(self) -> dict[str, Any]:
         try:
-            return json.loads((self.path / "preprocessing.json").read_text(encoding="utf-8"))
-        except (FileNotFoundError, ValueError):
-            raise SelftaughtError(f"{self.path} cannot be continued: its preprocessing.json is missing or damaged. Restore it, or start "
-                                  "anew with another --out.") from None
+            return read_json(self.path / "preprocessing.json", "modality", "facts", "statistics", mend=_RESTORE)
+        except FileNotFoundError:
+            raise SelftaughtError(f"{self.path} cannot be continued: its preprocessing.json is missing. {_RESTORE}") from None
 
     def latest(self) -> tuple[int, Path] | None:
         found = checkpoints(self.checkpoints)

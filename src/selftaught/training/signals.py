@@ -42,5 +42,5 @@ class Interruption:
     @staticmethod
     def error(number: int, saved: Path | None, step: int) -> Interrupted:
         what = "Ctrl-C" if number == signal.SIGINT else "SIGTERM"
-        where = f"saved as {saved}; continue with --resume" if saved else "not saved, since the run has no folder"
+        where = f"saved as {saved}; continue with --resume --out {saved.parents[1]}" if saved else "not saved, since the run has no folder"
         return Interrupted(f"Stopped by {what} after step {step}; the state is {where}.", 128 + number)

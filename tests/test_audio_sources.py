@@ -255,3 +255,18 @@ def test_real_spoken_digits():
     z = Encoder(find_modality("audio").backbone(preprocessing.facts), preprocessing).raw(some)
     assert z.shape == (600, 128) and np.isfinite(z).all()
     assert knn(z[~first], digit[~first], z[first], digit[first], k=5).value > 0.4
+
+
+def test_clips_of_several_lengths_are_cut_by_ptr(tmp_path):
+    x = np.random.default_rng(0).normal(0, 0.1, (9000, 1))
+    np.savez(tmp_path / "a.npz", x=x, ptr=[0, 4000, 9000], rate=8000)
+    source = open_source(tmp_path / "a.npz", modality="audio")
+    assert len(source) == 2 and source.facts.lengths == (4000, 5000)
+    np.testing.assert_array_equal(source.read(1)["x"], x[4000:, 0].astype(np.float32))
+    stereo = open_source({"x": np.repeat(x, 2, 1), "ptr": [0, 4000, 9000], "rate": 8000}, modality="audio")
+    np.testing.assert_array_equal(stereo.read(1)["x"], source.read(1)["x"])
+    for ptr in ([0, 4000], [0, 5000, 5000, 9000], [0.0, 9000.0]):
+        with pytest.raises(DataError, match="ptr must be N \\+ 1 integers that rise from 0 to 9000"):
+            open_source({"x": x, "ptr": ptr, "rate": 8000}, modality="audio")
+    with pytest.raises(OptionError, match="rate in samples a second"):
+        open_source({"x": x[:, 0].reshape(9, 1000), "rate": "16k"}, modality="audio")

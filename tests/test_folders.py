@@ -1,12 +1,13 @@
 """What a folder is: hidden files do not decide it, damaged ones are set aside, endings are the same in folders and lists."""
 
 import os
+import zipfile
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from selftaught.contracts import BadItem, DataError
+from selftaught.contracts import BadItem, DataError, OptionError
 from selftaught.sources import open_source
 
 
@@ -79,3 +80,55 @@ def test_a_pipe_in_a_folder_holds_no_reader_up(tmp_path):
         with pytest.raises(BadItem, match="not a file"):
             source.read(index)
         source.read(0)
+
+
+@pytest.mark.parametrize("kind", ["audio", "text", "image", "video"])
+def test_links_to_folders_are_followed_but_never_in_a_circle(tmp_path, kind):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "links").mkdir()
+    for i in range(3):
+        place = tmp_path / "there" / f"{i}"
+        if kind == "audio":
+            pytest.importorskip("soundfile").write(f"{place}.wav", np.random.default_rng(i).normal(0, 0.1, 4000), 8000)
+        elif kind == "text":
+            place.with_suffix(".txt").write_text(f"some words of text {i}")
+        elif kind == "image":
+            Image.new("RGB", (16, 16), (i * 40, 0, 0)).save(f"{place}.png")
+        else:
+            place.mkdir()
+            Image.new("RGB", (16, 16), (i * 40, 0, 0)).save(place / "0.png")
+    (tmp_path / "links" / "a").symlink_to(tmp_path / "there")
+    (tmp_path / "there" / "up").symlink_to(tmp_path)
+    source = open_source(tmp_path / "links", modality=kind if kind == "video" else None)
+    assert source.modality == kind and len(source) >= 3
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch):
+    for i in range(3):
+        Image.new("RGB", (16, 16), (i * 40, 0, 0)).save(tmp_path / f"{i}.png")
+    monkeypatch.chdir(tmp_path)
+    assert len(open_source(".")) == 3
+    for empty in ("", "::part"):
+        with pytest.raises(OptionError, match="The path is empty"):
+            open_source(empty)
+
+
+def test_a_modality_or_layout_that_the_data_are_not_of_is_a_sentence(tmp_path):
+    (tmp_path / "rows.csv").write_text("a,b\n" + "\n".join(f"{i},{i * i % 7}" for i in range(30)))
+    with zipfile.ZipFile(tmp_path / "texts.zip", "w") as archive:
+        for i in range(3):
+            archive.writestr(f"{i}.txt", "some words of text")
+    with zipfile.ZipFile(tmp_path / "arrays.zip", "w") as archive:
+        for i in range(3):
+            np.save(tmp_path / "x.npy", np.zeros((8, 8), np.uint8))
+            archive.write(tmp_path / "x.npy", f"{i}.npy")
+    for name, modality in (("rows.csv", "image"), ("rows.csv", "series"), ("arrays.zip", "series"), ("texts.zip", "text")):
+        with pytest.raises(OptionError, match=f"{name} is .*, not as {modality}"):
+            open_source(tmp_path / name, modality=modality)
+    for layout in ("NHWC", "NCT", "NDHW"):
+        with pytest.raises((OptionError, DataError), match="layout=|not as"):
+            open_source(tmp_path / "rows.csv", layout=layout)
+    with pytest.raises(OptionError, match="no layout 'NHCW'"):
+        open_source(tmp_path / "rows.csv", layout="NHCW")
+    with pytest.raises(OptionError, match="data, but layout=NCT is for series data"):
+        open_source("embedded:wine", layout="NCT")

@@ -162,7 +162,7 @@ def test_arrays_in_all_their_forms(tmp_path):
 
 @pytest.mark.parametrize("x, said", [
     (np.zeros((3, 4, 2)), "is no cloud"), (np.zeros((3, 4, 3)), "all of its 4 points lie in one place"),
-    (np.zeros((3, 4)), "no set of clouds"),
+    (np.zeros((3, 4)), "no set of clouds"), ({"x": np.array(3.0)}, "without axes"), ({"x": np.array(3.0), "ptr": [0, 1]}, "without axes"),
     (np.stack([CUBE, CUBE * np.nan]), "cloud 1: 8 of 8 points are NaN"), ([CUBE, CUBE[:1]], "cloud 1: holds 1 point"),
     ([CUBE, np.ones((4, 5))], "all of its 4 points|has 5 columns"), (CUBE[None], "holds 1 of point clouds"),
 ])

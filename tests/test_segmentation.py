@@ -64,6 +64,22 @@ def test_files_pair_by_name(encoder, pictures, folders):
     assert by_array > 0.99 and by_name > 0.99
 
 
+def test_items_that_share_a_name_pair_by_their_folders(encoder, pictures, tmp_path):
+    def folder(name, arrays):
+        for i, array in enumerate(arrays):
+            (tmp_path / name / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(tmp_path / name / "ab"[i % 2] / f"{i // 2}.png")
+        return tmp_path / name
+
+    items, masks = folder("items", pictures[0]), folder("masks", pictures[1])
+    table = segment(encoder, items, masks, baselines=("raw",))
+    assert table.cell("raw", "token_knn", 1.0).score.value > 0.99 and not any("by place" in note for note in table.notes)
+    assert any("paired by place" in note for note in segment(encoder, items, pictures[1], baselines=()).notes)
+    (masks / "a" / "1.png").rename(masks / "b" / "99.png")
+    with pytest.raises(DataError, match="a/1 has no mask of its name"):
+        segment(encoder, items, masks)
+
+
 def test_cells_are_the_pixels_of_each_token():
     x = np.arange(2 * 3 * 4 * 6, dtype=np.float32).reshape(2, 3, 4, 6)
     found = cells(x.reshape(2, -1), (3, 4, 6), 6, (2, 3))
@@ -79,7 +95,7 @@ def test_what_cannot_be_is_a_sentence(encoder, pictures, folders):
     with pytest.raises(DataError, match="more than 256 distinct values"):
         segment(encoder, x, x)
     (folders[1] / "003.png").rename(folders[1] / "other.png")
-    with pytest.raises(DataError, match="1 of 48 items have no mask of their name; the first: 003"):
+    with pytest.raises(DataError, match="003 has no mask of its name: .* such as 000"):
         segment(encoder, *folders)
     with pytest.raises(DataError, match="0, 7, 255, which are not two classes once 7, 255 is left out"):
         segment(encoder, x, masks, ignore=(7, 255))

@@ -1,6 +1,7 @@
 """Arrays, tensors, dicts, .npy and .npz files, torch Datasets and paths: what open_source makes of them, and every refusal."""
 
 import os
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -390,3 +391,86 @@ def test_real_images_in_parquet():
         pytest.skip("SELFTAUGHT_DATA is not set")
     source = open_source(Path(os.environ["SELFTAUGHT_DATA"]) / "images" / "cifar10_test.parquet", target="label")
     assert len(source) == 10000 and source.facts.shape == (3, 32, 32) and np.bincount(source.labels).tolist() == [1000] * 10
+
+
+@pytest.mark.parametrize("kind", [">f8", ">i4", ">f4", "g", "f2"])
+def test_numbers_of_other_machines_are_read(tmp_path, kind):
+    x = np.random.default_rng(0).normal(0, 9, (20, 4)).astype(kind)
+    y = (np.arange(20) % 2).astype(">i8")
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x=x, y=y, group=y)
+    for data in (tmp_path / "x.npy", tmp_path / "x.npz", x, np.matrix(x), list(x)):
+        found, wanted = open_source(data), open_source(x.astype(np.float64))
+        target = open_source(data, target="y") if str(data).endswith("npz") else found
+        assert target.modality == "table" and len(target) == 20
+        for name, field in wanted.read(7).items():
+            np.testing.assert_allclose(found.read(7)[name], field, rtol=1e-6)
+    series = open_source(np.random.default_rng(0).normal(size=(5, 2, 30)).astype(kind), layout="NCT")
+    assert series.read(0)["x"].dtype.isnative
+
+
+def test_masked_values_are_missing():
+    hidden = np.zeros((20, 4), bool)
+    hidden[3, 1] = True
+    for x in (np.random.default_rng(0).normal(size=(20, 4)), np.arange(80).reshape(20, 4) * 7 % 31):
+        table = open_source(np.ma.masked_array(np.where(hidden, 999, x), hidden))
+        given = np.where(hidden, np.nan, x)
+        for i in (2, 3):
+            np.testing.assert_array_equal(table.read(i)["numeric"], open_source(given).read(i)["numeric"])
+        assert np.isnan(table.read(3)["numeric"]).sum() == 1
+    labels = np.ma.masked_array([0, 1] * 10, np.arange(20) == 4)
+    assert open_source({"x": pixels(20, 8, 8), "y": labels}).labels[4] == -1
+    words = np.ma.masked_array(["a", "b"] * 10, np.arange(20) == 4)
+    assert open_source({"x": pixels(20, 8, 8), "y": words}).labels[4] == -1
+    gap = np.broadcast_to(np.arange(30) == 6, (5, 2, 30))
+    series = open_source(np.ma.masked_array(np.random.default_rng(0).normal(size=(5, 2, 30)), gap), layout="NCT")
+    assert np.isnan(series.read(0)["x"][:, 6]).all() and np.isfinite(series.read(0)["x"][:, 7]).all()
+
+
+def test_a_damaged_file_is_not_called_pickled(tmp_path):
+    for name in ("z.npy", "z.npz"):
+        (tmp_path / name).write_bytes(bytes(4096))
+        with pytest.raises(DataError, match="does not begin like a file of numpy's"):
+            open_source(tmp_path / name)
+    with zipfile.ZipFile(tmp_path / "y.npz", "w") as archive:
+        archive.writestr("x.npy", bytes(4096))
+    with pytest.raises(DataError, match="The array 'x' in .* does not begin like an array of numpy's"):
+        open_source(tmp_path / "y.npz")
+
+
+def test_labels_of_bytes_that_are_not_ascii(tmp_path):
+    y = np.array(["é".encode(), "é".encode("latin-1"), b"a", b""] * 3)
+    np.savez(tmp_path / "x.npz", x=pixels(12, 8, 8), y=y, group=y)
+    source = open_source(tmp_path / "x.npz")
+    assert source.classes == ["\\xe9", "a", "é"] and source.labels[:4].tolist() == [2, 0, 1, -1]
+    assert len(set(source.groups.tolist())) == 6
+
+
+def test_items_of_a_dataset_that_raise_or_have_several_labels_are_a_sentence():
+    class Rows(torch.utils.data.Dataset):
+        def __init__(self, y, bad=None):
+            self.y, self.bad = y, bad
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, index):
+            if index == self.bad:
+                raise RuntimeError("the disk is gone")
+            return torch.randn(5), self.y
+
+    assert len(open_source(Rows(torch.tensor(1)))) == 6
+    with pytest.raises(DataError, match=r"the y of item 0 has shape \(3,\): give one"):
+        open_source(Rows(torch.zeros(3)))
+    with pytest.raises(DataError, match=r"item 3 of 6 cannot be read \(RuntimeError: the disk is gone\)"):
+        open_source(Rows(1, bad=3))
+
+
+def test_whole_numbers_of_more_than_16_bits_stay_the_same_numbers():
+    x = pixels(6, 8, 8, dtype=np.int64)
+    source = open_source(x)
+    source.set_pixels(1, 16, 4095.0)
+    assert source.read(2)["x"].dtype == np.uint16 and (source.read(2)["x"][0] == x[2]).all()
+    scaled = open_source(x.astype(np.uint8))
+    scaled.set_pixels(1, 16, 4095.0)
+    assert (scaled.read(2)["x"][0] == np.rint(x[2] * np.float32(4095 / 255))).all()

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from selftaught.contracts import DataError
+from selftaught.contracts import DataError, Facts, OptionError
 from selftaught.sources import open_source
 from selftaught.sources.labels import encode_groups
 
@@ -89,3 +89,67 @@ def test_bytes_that_are_no_files_lead_to_the_table(tmp_path):
     with pytest.raises(DataError, match="None of 60 images .* pass modality=table"):
         open_source(tmp_path / "plain.parquet")
     assert open_source(tmp_path / "plain.parquet", modality="table").facts.shape == (1,)
+
+
+def test_dates_are_read_in_the_order_of_training():
+    days = [f"{1 + i % 28:02d}/{1 + i % 12:02d}/2024" for i in range(80)]
+    table = pa.table({"when": days, "v": np.random.rand(80)})
+    train, rows = open_source(table), [i for i, day in enumerate(days) if int(day[:2]) <= 12]
+    columns = Facts.from_json(json.loads(json.dumps(train.facts.to_json()))).columns
+    assert columns[0].form == "%d/%m/%Y" and columns == train.facts.columns
+    test = open_source(table.take(rows)).align(columns)
+    assert np.array_equal(test.take(np.arange(len(rows)))["numeric"], train.take(np.array(rows))["numeric"])
+    assert open_source(table).align(columns).facts.notes == train.facts.notes
+    other = open_source(pa.table({"when": ["12/31/2023", "01/02/2024"], "v": [1.0, 2.0]})).align(columns)  # only one order fits
+    assert other.take(np.arange(2))["numeric"][:, 0].tolist() == [19722, 19724]
+    assert any("dates written as %m/%d/%Y, which were %d/%m/%Y in training" in note for note in other.facts.notes)
+    old = train.facts.to_json()
+    for column in old["columns"]:
+        del column["form"]
+    for known, when in ((Facts.from_json(old).columns, "01/02/2024"), (columns, "01-02-2024")):
+        with pytest.raises(DataError, match=f"'when' of table holds dates whose order .* cannot be told .'{when}'.*, but was date"):
+            open_source(pa.table({"when": [when] * 2, "v": [1.0, 2.0]})).align(known)
+
+
+@pytest.mark.parametrize("name, values, said", [
+    ("a", ["oops"] * 40, "is categorical, but was numeric"), ("a", ["2024-01-02", "2024-01-03"] * 20, "is date, but was numeric"),
+    ("a", [np.inf] * 40, "holds no finite value, but was numeric"), ("a", [[1]] * 40, "holds list.* but was numeric"),
+    ("a", [True, False] * 20, "is boolean, but was numeric"), ("d", [2024, 2025] * 20, "is numeric, but was date"),
+    ("d", ["soon"] * 40, "is categorical, but was date"), ("f", ["yes", "no"] * 20, "is categorical, but was boolean"),
+    ("f", [0, 1, 2, 9] * 10, "is numeric, but was boolean"), ("c", [[1]] * 40, "holds list.* but was categorical"),
+])
+def test_a_column_of_another_kind_is_refused(name, values, said):
+    given = {"a": np.random.rand(40), "d": ["2024-01-02", "2024-03-05"] * 20, "f": [True, False] * 20, "c": ["x", "y"] * 20}
+    train = open_source(pa.table(given))
+    with pytest.raises(DataError, match=f"Column '{name}' of table {said} in training: give it the same form"):
+        open_source(pa.table({**given, name: values})).align(train.facts.columns)
+
+
+def test_some_odd_values_become_missing_with_a_note():
+    given = {"a": np.random.rand(40), "d": ["31/12/2023", "01/02/2024"] * 20, "f": [True, False] * 20, "c": ["x", "y"] * 20}
+    train = open_source(pa.table(given))
+    odd = {"a": ["1", "oops"] * 20, "d": ["01/02/2024", "soon"] * 20, "f": ["true", "maybe", "0", "1"] * 10, "c": ["x", "new"] * 20}
+    source = open_source(pa.table(odd)).align(train.facts.columns)
+    assert source.facts.columns[1].form == "%d/%m/%Y" and np.isnan(source.read(1)["numeric"]).all()
+    assert source.read(0)["numeric"].tolist() == [1, 19754, 1] and source.read(2)["numeric"].tolist() == [1, 19754, 0]
+    for words in ("'a' holds numbers and 20 other values, the first 'oops' in row 1", "'d' holds dates and 20 other values, the first",
+                  "'f' holds truth values and 10 other values, the first 'maybe'", "'c' has 1 categories that training had not ('new'"):
+        assert any(words in note for note in source.facts.notes), words
+    empty = open_source(pa.table({name: pa.nulls(3) if name == "a" else ["", "NA", None] for name in given}), least=1)
+    empty.align(train.facts.columns)
+    assert np.isnan(empty.take(np.arange(3))["numeric"]).all() and (empty.take(np.arange(3))["codes"] == -1).all()
+    assert sum("holds no value." in note and "left out" not in note for note in empty.facts.notes) == 4
+
+
+def test_columns_of_lists_are_no_answers_and_names_are_told_apart(tmp_path):
+    table = pa.table({"v": np.random.rand(30), "l": [[i % 3] for i in range(30)], "s": [{"a": 1}] * 30})
+    for given in ({"target": "l"}, {"group": "l"}, {"group": "s"}):
+        with pytest.raises(DataError, match="The (target|group) '[ls]' of table holds (list|struct).*: name a column of words or numbers"):
+            open_source(table, **given)
+    pq.write_table(table, tmp_path / "t.parquet")
+    with pytest.raises(OptionError, match="'l' of .* holds list<.*> values, by which no rows can be chosen"):
+        open_source(f"{tmp_path}/t.parquet::l=1")
+    with pytest.raises(DataError, match="Two columns of table are called 'a'"):
+        open_source(pa.table([pa.array([1.0, 2.0]), pa.array([3.0, 4.0])], names=["a", "a"]))
+    pd = pytest.importorskip("pandas")
+    assert open_source(pd.DataFrame({"a": [10**30, 1] * 10})).take(np.arange(2))["numeric"][:, 0].tolist() == [np.float32(1e30), 1]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+import selftaught
 from selftaught.contracts import BadItem, DataError, OptionError
 from selftaught.sources.archives import split_archive
 from selftaught.sources.decoding import Header, Pixels, decode, read_header
@@ -235,7 +236,7 @@ def test_every_kind_of_bad_image_says_why():
     assert "truncated" in reason(good[:len(good) // 2])
     assert reason(encoded(picture(), "PNG")[:200]) != "" and reason(encoded(picture(), "PNG")[:20]) != ""
     assert "larger than 0 million" in reason(good, pixel_limit=4000)
-    assert reason(npy(np.zeros((5, 8, 8), np.float32)), Pixels(4, "float32")) == "5 channels where the others have 4"
+    assert reason(npy(np.zeros((5, 8, 8), np.float32)), Pixels(4, "float32")) == "5 channels where 4 are wanted"
     assert "float32 samples where" in reason(npy(np.zeros((8, 8), np.float32)))
     assert "NaN" in reason(npy(np.full((8, 8), np.nan, np.float32)), Pixels(1, "float32"))
     assert "truncated" in reason(npy(np.zeros((8, 8), np.float32))[:-5], Pixels(1, "float32"))
@@ -600,3 +601,76 @@ def test_a_folder_of_an_archive_by_a_plain_path(tmp_path):
                 archive.writestr(f"{split}/{i}.png", data.getvalue())
     assert len(open_source(str(tmp_path / "photos.zip" / "train"))) == 4
     assert len(open_source(f"{tmp_path / 'photos.zip'}::test")) == 2
+
+
+# --- in the pixels of training
+
+def test_files_are_read_in_the_channels_and_the_depth_of_training(tmp_path):
+    x = picture()
+    Image.fromarray(x).save(tmp_path / "colour.png")
+    Image.fromarray(x).convert("L").save(tmp_path / "grey.png")
+    (tmp_path / "deep.png").write_bytes(deep_png(x.astype(np.uint16) * 257))
+    for name, channels, bits, like in (("grey", 3, 8, "grey"), ("colour", 1, 8, "grey"), ("deep", 3, 8, "colour"), ("deep", 1, 8, "grey")):
+        source, wanted = ImageFiles([tmp_path / f"{name}.png"], least=1), ImageFiles([tmp_path / f"{like}.png"], least=1)
+        own = source.facts.shape[0], source.facts.bit_depth
+        source.set_pixels(channels, bits)
+        assert source.canvas == ((channels, 36, 36), "uint8")
+        assert np.abs(source.read(0)["x"].astype(int) - wanted.read(0)["x"]).max() <= 2
+        assert (source.facts.shape[0], source.facts.bit_depth) == own
+    source.set_pixels(3, 16, 4095.0)  # a camera of 12 bits: what is 16 bits deep stays the same numbers
+    assert (source.read(0)["x"] == ImageFiles([tmp_path / "deep.png"], least=1).read(0)["x"]).all()
+    shallow = ImageFiles([tmp_path / "colour.png"], least=1)
+    shallow.set_pixels(3, 16, 4095.0)
+    assert np.abs(shallow.read(0)["x"] / 4095 - ImageFiles([tmp_path / "colour.png"], least=1).read(0)["x"] / 255).max() < 0.01
+    shallow.set_pixels(3, 32)
+    with pytest.raises(BadItem, match="uint8 samples where float32 is wanted"):
+        shallow.read(0)
+
+
+def test_an_encoder_embeds_images_of_other_pixels_as_its_own_or_says_why_not(tmp_path):
+    x = np.stack([picture(16, 16, 3, seed) for seed in range(12)])
+    for name in ("rgb", "grey", "deep", "real"):
+        (tmp_path / name).mkdir()
+    for i, one in enumerate(x):
+        grey = np.asarray(Image.fromarray(one).convert("L"))
+        Image.fromarray(one).save(tmp_path / "rgb" / f"{i:02d}.png")
+        Image.fromarray(grey).save(tmp_path / "grey" / f"{i:02d}.png")
+        (tmp_path / "deep" / f"{i:02d}.png").write_bytes(deep_png(one.astype(np.uint16) * 257))
+        np.save(tmp_path / "real" / f"{i:02d}.npy", grey.astype(np.float32) / 255)
+    encoders = {name: selftaught.pretrain(tmp_path / name, out=tmp_path / f"run-{name}", steps=1, batch_size=4, num_workers=0,
+                                          progress=False, **{"backbone.widths": (8, 8)}).encoder for name in ("rgb", "grey", "real")}
+    rgb, grey = encoders["rgb"], encoders["grey"]
+    own = rgb.embed(tmp_path / "rgb")
+    np.testing.assert_allclose(rgb.embed(tmp_path / "deep"), own, atol=1e-3)
+    greys = [Image.fromarray(one).convert("L") for one in x]
+    repeated = rgb.embed(np.repeat(np.stack([np.asarray(one) for one in greys])[..., None], 3, -1))
+    np.testing.assert_allclose(rgb.embed(tmp_path / "grey"), repeated, atol=1e-4)
+    np.testing.assert_allclose(rgb.embed(tmp_path / "grey" / "00.png"), repeated[:1], atol=1e-4)
+    np.testing.assert_allclose(grey.embed(tmp_path / "rgb"), grey.embed(tmp_path / "grey"), atol=0.05)
+    np.testing.assert_allclose(grey.embed(x), grey.embed(tmp_path / "rgb"), atol=0.05)
+    np.testing.assert_allclose(rgb.embed(x.astype(np.uint16) * 257), own, atol=1e-4)
+    np.testing.assert_allclose(rgb.embed(greys), repeated, atol=1e-4)
+    for encoder, data, why in ((rgb, np.concatenate([x, x[..., :1]], -1), "4 channels where 3 are wanted"),
+                               (rgb, x / np.float32(255), "float32 samples where uint8 is wanted"),
+                               (encoders["real"], tmp_path / "grey", "uint8 samples where float32 is wanted"),
+                               (encoders["real"], x[..., 0], "uint8 samples where float32 is wanted")):
+        with pytest.raises(DataError, match=why):
+            encoder.embed(data)
+
+
+# --- names
+
+def test_names_that_are_not_utf8_can_be_printed(tmp_path):
+    for folder in ("a", os.fsdecode(b"\xe9")):
+        (tmp_path / folder).mkdir()
+        for name in (b"caf\xe9.png", b"plain.png"):
+            Image.fromarray(picture()).save(tmp_path / folder / os.fsdecode(name))
+    with tarfile.open(tmp_path / "x.tar", "w") as archive:
+        archive.add(tmp_path / "a", "a")
+    source = ImageFiles(tmp_path)
+    assert [source.name(i) for i in range(4)] == ["a/caf\\xe9.png", "a/plain.png", "\\xe9/caf\\xe9.png", "\\xe9/plain.png"]
+    assert source.classes == ["a", "\\xe9"] and (source.read(2)["x"] == source.read(1)["x"]).all()
+    archive, inner = ImageArchive(tmp_path / "x.tar"), ImageFiles(tmp_path / os.fsdecode(b"\xe9"))
+    assert archive.name(0) == "a/caf\\xe9.png" and inner.name(0) == "caf\\xe9.png"
+    inner.origin.encode()
+    assert archive.read(0)["x"].shape == inner.read(0)["x"].shape

@@ -61,6 +61,11 @@ def test_silent_channels_are_left_out_and_aligned():
     assert subset(open_source(full, layout="NCT"), [2, 0]).align(train.facts.columns).read(0)["x"].shape == (2, 10)
     with pytest.raises(DataError, match="has 2 channels, but the encoder was trained on channel 2 too"):
         open_source(waves(3, 2, 10), layout="NCT").align(train.facts.columns)
+    assert "encoder was trained without channel 1, channel 3: left out" in aligned.facts.notes[-1]
+    assert aligned.align(train.facts.columns).facts.notes[-2:].count(aligned.facts.notes[-1]) == 1  # said once
+    for empty in (np.full((3, 4, 10), np.nan), np.where(np.arange(4)[:, None] % 2, waves(3, 4, 10), np.nan)):
+        with pytest.raises(DataError, match="no series holds a value in the channels 0, "):
+            open_source(empty, layout="NCT", least=1).align(train.facts.columns)
     with pytest.raises(DataError, match="none of 4 channels changes"):
         open_source(np.ones((5, 4, 10)), layout="NCT")
 
@@ -138,6 +143,10 @@ def test_a_folder_of_series(tmp_path):
         np.save(folder / f"{i}.npy", waves(2, 6 + i))
     source = open_source(tmp_path / "s")
     assert source.modality == "series" and source.facts.lengths == (6, 9) and source.classes == ["run", "walk"]
+    np.save(tmp_path / "s" / "run" / "8.npy", np.zeros((2, 0)))
+    source = open_source(tmp_path / "s")
+    assert len(source) == 4 and "1 of 5 files cannot be read and are set aside" in source.facts.notes[-1]
+    assert "8.npy holds an empty array of shape (2, 0)." in source.facts.notes[-1]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no .npy files"):
         open_source(tmp_path / "empty", modality="series")

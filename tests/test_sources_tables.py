@@ -234,6 +234,7 @@ def test_rows_are_chosen_by_a_column(tmp_path):
     ("a,b,c\n1,2,3\n4,5\n6,7,8\n", r"line 3 has 2 values where the header has 3 \('4,5'\)"),
     ("a,b\n1,2\n3,4\n5,6,7\n", "line 4 has 3 values where the header has 2"),
     ("   \n \n", "is empty"),
+    ("\ufeff", "is empty"),
     ("a,b\n", "holds no rows"),
     ("a,b\n1,2\n", "1 of rows: learning compares"),
     ("a,a\n1,2\n3,4\n", "two columns are called 'a'"),
@@ -256,6 +257,26 @@ def test_encodings(tmp_path):
     late = "a,b\n" + "1,x\n2,y\n" * 70000 + "3,é\n"
     with pytest.raises(DataError, match="is not UTF-8"):
         open_source(write(tmp_path / "m.csv", late, "latin-1"))
+
+
+def test_long_files_in_utf_16_and_long_cells(tmp_path):
+    source = open_source(write(tmp_path / "u.csv", "a,b,c\n" + "".join(f"{i % 7}.5,{i % 5},3\n" for i in range(30000)), "utf-16"))
+    assert len(source) == 30000 and source.facts.shape == (2,)
+    source = open_source(write(tmp_path / "l.csv", "a;b\n" + "".join(f"{'x' * 140000 if i == 2 else 'y'};{i * 0.5}\n" for i in range(40))))
+    assert [c.name for c in source.facts.columns] == ["b", "a"] and source.facts.columns[1].categories[1] == "y"
+
+
+def test_decimal_commas_are_numbers_where_semicolons_separate(tmp_path):
+    text = "preis;menge;art\n" + "".join(f"{i},{i % 10};{i % 50};{i % 3},Stück\n" for i in range(60)) + "x7;NA;0,Stück\n"
+    source = open_source(write(tmp_path / "de.csv", text))
+    assert [(c.name, c.kind) for c in source.facts.columns] == [("preis", "numeric"), ("menge", "numeric"), ("art", "categorical")]
+    assert source.read(37)["numeric"].tolist() == [np.float32(37.7), 37]
+    assert "de.csv: commas are read as decimal points in 1 columns: preis." in said(source)
+    assert "'preis' holds numbers and 1 other values, the first 'x7' in row 60" in said(source)
+    bare = open_source(write(tmp_path / "de2.csv", "".join(f"{i % 9},{i % 7};{i % 50},5\n" for i in range(60))))
+    assert [c.name for c in bare.facts.columns] == ["x0", "x1"] and np.allclose(bare.read(20)["numeric"], [2.6, 20.5])
+    lists = open_source(write(tmp_path / "t.csv", "a,b\n" + "".join(f"p;{'qr'[i % 2]},{i * 0.5}\n" for i in range(20))))
+    assert lists.facts.columns[1].categories == ("p;q", "p;r")
 
 
 def test_files_without_header_and_with_late_surprises(tmp_path):

@@ -114,6 +114,10 @@ def test_columns_of_text_are_named_or_found(tmp_path):
     for wrong, said in (("text=titel", "Did you mean 'title'"), ("text=label", "holds int64"), ("line", "is a table")):
         with pytest.raises(OptionError, match=said):
             open_source(two, layout=wrong)
+    with pytest.raises(DataError, match="Two columns of table are called 'body'"):
+        open_source(two.rename_columns(["body", "label", "split", "body"]))
+    with pytest.raises(DataError, match="The group 'tags' of table holds list"):
+        open_source(table(tags=[[1]] * 20), layout="text=body", group="tags")
     with pytest.raises(OptionError, match="text and the target"):
         open_source(two, layout="text=body", target="body")
     holes = pa.table({"text": [None, "", *STORIES]})

@@ -141,6 +141,8 @@ def test_folders_of_frames_are_clips_in_the_order_of_their_numbers(tmp_path):
     assert greens(item).tolist() == [20, 60, 100, 140, 180] and item["size"].tolist() == [5, 20, 30]  # frame 1, 3, … of 12: 9 before 10
     with pytest.raises(BadItem, match="frame 7.png: not an image"):
         source.read(3)
+    (tmp_path / "all" / "up" / "clip2" / "7.png").rename(tmp_path / "all" / "up" / "clip2" / "f1²0.png")  # no number that int() reads
+    assert len(open_source(tmp_path / "all", modality="video").paths(3)) == 12
     with pytest.raises(DataError, match="make a folder of images for each clip"):
         open_source(tmp_path / "all" / "up" / "clip0", modality="video")
 
@@ -160,6 +162,7 @@ def test_clips_in_memory_of_any_layout_and_length():
     assert np.array_equal(source.read(0)["x"], whole[:, 2:8:2])
     for bad, error, said in ((x[:, :1], DataError, "has 1 frame"), (x[..., :2].repeat(3, 4), OptionError, "may be THWC or TCHW"),
                              (np.full((3, 5, 8, 8), np.nan), DataError, "values from nan"), (x[0, 0], DataError, "no clip"),
+                             ({"x": np.array(3.0)}, DataError, "without axes"),
                              (np.ones((3, 5, 8, 8)) * 7, DataError, "real numbers within 0..1")):
         with pytest.raises(error, match=said):
             open_source(bad, modality="video")

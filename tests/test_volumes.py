@@ -144,6 +144,7 @@ def test_volumes_in_memory_and_what_is_refused():
     assert smaller.read(1)["size"].tolist() == [7, 10, 16] and (smaller.read(1)["x"][0, :2] == 0).all()  # in the middle
     x[2, 0, 0, 0] = np.inf
     for bad, said in ((x, "volume 2: 1 of 3,072 voxels are NaN or infinite; mend"), ({"x": x[:2], "spacing": [1, 2]}, "spacing"),
+                      ({"x": x[:2], "spacing": "abc"}, "its spacing 'abc' is not made of numbers"), ({"x": np.array(3.0)}, "without axes"),
                       (np.ones((3, 5, 5, 5)), "volume 0: constant: every voxel is 1; mend")):
         with pytest.raises(DataError, match=said):
             open_source(bad, modality="volume")

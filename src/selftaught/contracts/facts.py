@@ -8,12 +8,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a table: kind is numeric, categorical, boolean or date; categories in the order of their codes."""
+    """One column of a table: kind is numeric, categorical, boolean or date; categories in the order of their codes. form: of dates in
+    words, the order of day, month and year ('%d/%m/%Y'); '' for ISO 8601 and for what was stored as dates."""
 
     name: str
     kind: str
     categories: tuple[str, ...] = ()
     missing: int = 0
+    form: str = ""
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Facts:
     @classmethod
     def from_json(cls, data: dict[str, Any]) -> Facts:
         data = dict(data)
-        data["columns"] = tuple(Column(c["name"], c["kind"], tuple(c["categories"]), c["missing"]) for c in data["columns"])
+        data["columns"] = tuple(Column(**{**c, "categories": tuple(c["categories"])}) for c in data["columns"])
         for key in ("shape", "fields", "notes"):
             data[key] = tuple(data[key])
         data["lengths"] = tuple(data["lengths"]) if data["lengths"] else None

@@ -14,6 +14,7 @@ from ..contracts import (
     Clean,
     DataError,
     Draws,
+    Facts,
     Measured,
     MultiCrop,
     Need,
@@ -28,7 +29,7 @@ from ..contracts import (
 from ..views.image import ImageSpec, ImageViews
 from ..views.image_transforms import KnownImages, PatchViews, TransformedImages, patch_size
 from ..views.options import with_options
-from .base import Modality, Preprocessing, ViewMaker
+from .base import Modality, Preprocessing, ViewMaker, innermost
 from .image_statistics import measure, within_reach
 
 SMALL = 64  # pixels a side: up to here the settings of CIFAR's literature, above ImageNet's
@@ -53,6 +54,7 @@ class ImageModality(Modality):
             raise DataError(f"Images: resolution={resolution} is too small to see anything; give at least 4 pixels.")
         canvas = resolution if side <= resolution else min(side, round(resolution * 8 / 7))
         source.set_canvas(canvas)
+        _set_pixels(source, innermost(source).facts)
         statistics, channels, bits = measure(source, sample)
         palette = {1: "single", 3: "photo"}.get(channels, "multi")
         reasons = [f"resolution {resolution}: the images' sides reach {side} pixels",
@@ -64,8 +66,10 @@ class ImageModality(Modality):
         return Preprocessing("image", source.facts.with_(shape=(channels, resolution, resolution), bit_depth=bits), statistics)
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
-        """Has the source decode to the square canvas of training."""
+        """Has the source decode to the square canvas of training, in its channels and depth. A DataError says where an array has none
+        that can become these."""
         source.set_canvas(preprocessing.statistics["canvas"])
+        _set_pixels(source, preprocessing.facts, preprocessing.statistics["high"])
 
     def collate(self, items: dict[str, np.ndarray] | list[dict[str, np.ndarray]], preprocessing: Preprocessing
                 ) -> tuple[dict[str, Tensor], Tensor | None]:
@@ -73,6 +77,9 @@ class ImageModality(Modality):
         pixels cut (see `within_reach`); size: int64 [B, 2]; further fields as they are, where torch knows their type."""
         if isinstance(items, list):
             items = {k: np.stack([item[k] for item in items]) for k in items[0]}
+        have, want = items["x"].shape[1], preprocessing.facts.shape[0]
+        if have != want:
+            raise DataError(f"These images have {have} channels where the encoder was made for {want}: give images like those of training.")
         fields = {k: _tensor(v) for k, v in items.items()}
         if fields["x"].is_floating_point():
             low, high = preprocessing.statistics["low"], preprocessing.statistics["high"]
@@ -111,6 +118,13 @@ class ImageModality(Modality):
         shape = (max(1, round(side * width / longest)), max(1, round(side * height / longest)))
         law = Image.Resampling.NEAREST if longest < side else Image.Resampling.BILINEAR  # a tiny image shows its pixels
         return np.asarray(Image.fromarray(pixels).resize(shape, law))
+
+
+def _set_pixels(source: Source, facts: Facts, white: float | None = None) -> None:
+    """Has the source give the channels and the depth of `facts`, where it can convert at all."""
+    source = innermost(source)
+    if hasattr(source, "set_pixels") and facts.bit_depth is not None:
+        source.set_pixels(facts.shape[0], facts.bit_depth, white)
 
 
 def default_resolution(side: int) -> int:

@@ -26,9 +26,10 @@ def segment(encoder: Any, items: Any, masks: Any, *, held: float = 0.2, ignore: 
     """Segments held-out items by a linear map of single tokens (mean IoU) and by their nearest tokens (accuracy).
 
     encoder: an Encoder, a Run or a path, with a backbone that gives tokens. items: whatever `open_source` takes; masks: likewise, a mask an
-    item, whose values (or colours) are the classes; paired by name where both have files, else by place. Masks are taken at the size
-    that the encoder sees. held: the part of items that is scored; the rest fits the probe. ignore: values that no token is judged
-    by. baselines: random (untrained twin), raw (the input in each token's cell). Raises DataError and OptionError, each a sentence.
+    item, whose values (or colours) are the classes; paired by name where both have files, by place, with a note, where one has
+    none. Masks are taken at the size that the encoder sees. held: the part of items that is scored; the rest fits the probe. ignore:
+    values that no token is judged by. baselines: random (untrained twin), raw (the input in each token's cell). Raises DataError and
+    OptionError, each a sentence.
     """
     for name in baselines:
         if name not in BASELINES:
@@ -66,25 +67,36 @@ def segment(encoder: Any, items: Any, masks: Any, *, held: float = 0.2, ignore: 
 
 
 def named(source: Source) -> list[str] | None:
-    """Every item's file name without folder and suffix; None where items are not files, or two share a name."""
-    names = [PurePath(source.name(i)).stem for i in range(len(source))]
-    files = all(PurePath(source.name(i)).suffix for i in range(min(len(source), 8)))
+    """Every item's path below the root without its suffix; None where items are not files, or two share a path."""
+    paths = [PurePath(source.name(i)) for i in range(len(source))]
+    files = all(path.suffix for path in paths[:8])
+    names = [str(path.with_suffix("")) for path in paths] if files else []
     return names if files and len(set(names)) == len(names) else None
+
+
+def paired(items: list[str], masks: list[str]) -> list[int]:
+    """The place of each item's mask: of its own name without the folders where these are all different, as in images/1 and labels/1,
+    else of its path. DataError where an item has none."""
+    keys = [[PurePath(name).name for name in names] for names in (items, masks)]
+    if any(len(set(names)) < len(names) for names in keys):
+        keys = [items, masks]
+    place = {key: i for i, key in enumerate(keys[1])}
+    lacking = [item for item, key in zip(items, keys[0]) if key not in place]
+    if lacking:
+        more = f", nor have {len(lacking) - 1} more of {len(items)} items" if len(lacking) > 1 else ""
+        raise DataError(f"{lacking[0]} has no mask of its name{more}: masks are called like their items, such as {masks[0]}.")
+    return [place[key] for key in keys[0]]
 
 
 def read_masks(masks: Source, names: list[str] | None, count: int, sides: Sequence[int], ignore: Sequence[int] = ()
                ) -> tuple[np.ndarray, list[str]]:
     """(int64 [count, *sides] classes, −1 where a value is ignored; notes): the masks in the order of the items they belong to, each
-    taken at its nearest pixels. names: of the items, where they are files. DataError where masks and items do not pair or are pictures."""
-    mine = named(masks) if names else None
+    taken at its nearest pixels. names: of the items, as `named` gives them. DataError where masks and items do not pair or are pictures."""
+    mine, notes = named(masks) if names else None, []
     if names and mine:
-        place = {name: i for i, name in enumerate(mine)}
-        if lacking := [n for n in names if n not in place]:
-            raise DataError(f"{len(lacking)} of {count} items have no mask of their name; the first: {lacking[0]}. Masks are called "
-                            f"like their items, such as {mine[0]}.")
-        order = [place[n] for n in names]
+        order = paired(names, mine)
     elif len(masks) == count:
-        order = list(range(count))
+        order, notes = list(range(count)), ["items and masks are paired by place: no names of files pair them."]
     else:
         raise DataError(f"There are {len(masks)} masks for {count} items, and no file names to pair them by: give one for each, in order.")
     found: dict[tuple[int, ...], int] = {}
@@ -111,7 +123,8 @@ def read_masks(masks: Source, names: list[str] | None, count: int, sides: Sequen
     if len(set(classes[classes >= 0])) < 2:
         left = f" once {', '.join(map(str, ignore))} is left out (say --ignore '' where that is a class)" if (classes < 0).any() else ""
         raise DataError(f"The masks have the values {shown}, which are not two classes{left}: nothing can be told apart.")
-    return classes[out], [f"classes are the masks' values {shown}" + (f"; left out: {', '.join(map(str, ignore))}" if ignore else "") + "."]
+    left = f"; left out: {', '.join(map(str, ignore))}" if ignore else ""
+    return classes[out], [f"classes are the masks' values {shown}{left}.", *notes]
 
 
 def distinct(x: np.ndarray) -> tuple[list[tuple], np.ndarray]:

@@ -24,7 +24,7 @@ from ..contracts import BadItem, DataError, nearest
 from .canvases import CanvasSource
 from .decoding import BYTE_LIMIT
 from .image_source import ImageSource
-from .listing import Listing, class_folders, has_suffix, hidden, passed_over
+from .listing import Listing, class_folders, has_suffix, hidden, passed_over, printable
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 _OPENERS = {".gz": gzip.open, ".tgz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
@@ -52,7 +52,7 @@ class Archive(CanvasSource):
     """
 
     def __init__(self, path: str | Path, *, labels_from_folders: bool = True, least: int = 2, **options: Any):
-        super().__init__(os.fspath(path), **options)
+        super().__init__(printable(os.fspath(path)), **options)
         split = split_archive(path)
         if split is None:
             raise DataError(f"There is no archive '{path}': check the path; archives end in {', '.join(ARCHIVE_SUFFIXES)}.")
@@ -181,7 +181,7 @@ class Archive(CanvasSource):
 
     def name(self, index: int) -> str:
         """The member's path, below the folder that was named."""
-        return self._listing.path(int(index))
+        return self._listing.name(int(index))
 
     def fingerprint(self) -> str:
         state = os.stat(self._path)

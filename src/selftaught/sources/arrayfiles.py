@@ -17,6 +17,7 @@ from .arrays import IMAGE_LAYOUTS, ImageArrays
 from .asked import Asked
 from .decoding import BYTE_LIMIT
 from .series import SERIES_LAYOUTS, SeriesArrays
+from .text_layout import is_text_layout
 
 VIDEO_LAYOUTS = ("NTHW", "NTHWC", "NTCHW", "NCTHW")
 VOLUME_LAYOUTS = ("NDHW", "NCDHW", "NDHWC")
@@ -33,14 +34,15 @@ def open_array(x: Any, asked: Asked, *, y=None, group=None, ptr=None, origin: st
     three are images where they are small integers or square and series otherwise. y, group: [N] or None. names: of a table's
     columns, which asked.target and asked.group may name.
     """
-    kind = asked.modality or _kind_of_layout(asked.layout)
+    kind = asked.modality or modality_of_layout(asked.layout)
     given = {"y": y, "group": group, "origin": origin, "classes": classes, "least": asked.least}
     if isinstance(x, np.ndarray) and x.dtype == object and x.ndim == 1 and all(isinstance(v, (np.ndarray, list)) for v in x):
         x = [np.asarray(v) for v in x]
+    x, y, group = (native(v) if isinstance(v, np.ndarray) else v for v in (x, y, group))
     if ptr is not None:
         return SeriesArrays(x, ptr=ptr, layout=asked.layout, **given)
     if isinstance(x, (list, tuple)):
-        x = _stacked([np.asarray(v) for v in x], kind, origin)
+        x = _stacked([native(np.asarray(v)) for v in x], kind, origin)
         if isinstance(x, list):
             return SeriesArrays(x, layout=asked.layout, **given)
     if x.ndim < 2:
@@ -60,14 +62,14 @@ def open_array(x: Any, asked: Asked, *, y=None, group=None, ptr=None, origin: st
     return source
 
 
-def _kind_of_layout(layout: str | None) -> str | None:
+def modality_of_layout(layout: str | None) -> str | None:
     """The modality that a layout belongs to; an unknown layout is an OptionError."""
-    if layout is None:
-        return None
-    if layout in IMAGE_LAYOUTS:
-        return "image"
-    if layout in SERIES_LAYOUTS:
-        return "series"
+    if layout is None or is_text_layout(layout):
+        return layout and "text"
+    layouts = {"image": IMAGE_LAYOUTS, "series": SERIES_LAYOUTS, "video": VIDEO_LAYOUTS, "volume": VOLUME_LAYOUTS}
+    for modality, known in layouts.items():
+        if layout in known:
+            return modality
     raise nearest(layout, (*IMAGE_LAYOUTS, *SERIES_LAYOUTS), what="layout")
 
 
@@ -102,6 +104,12 @@ def open_grids(data: Any, asked: Asked, *, origin: str = "array") -> Source:
     from .volumes import open_volumes
 
     return open_volumes(data, asked, origin=origin)
+
+
+def native(x: np.ndarray) -> np.ndarray:
+    """The same numbers in this machine's byte order; of more than 64 bits, in 64."""
+    wide = x.dtype.kind == "f" and x.dtype.itemsize > 8
+    return x.astype(np.float64 if wide else x.dtype.newbyteorder("="), copy=False)
 
 
 def _stacked(items: list[np.ndarray], kind: str | None, origin: str) -> np.ndarray | list[np.ndarray]:
@@ -189,7 +197,7 @@ class NpzArrays(Mapping):
         try:
             self._file = np.load(path, allow_pickle=False)
         except _DAMAGED as error:
-            raise DataError(f"{path} cannot be read as .npz ({str(error)[:100]}): write it again with numpy.savez.") from None
+            raise DataError(f"{path} cannot be read as .npz ({_reason(error, path)}): write it again with numpy.savez.") from None
         if not isinstance(self._file, np.lib.npyio.NpzFile):
             raise DataError(f"{path} is no .npz archive but a single array: name it .npy.")
         self._path = path
@@ -198,9 +206,12 @@ class NpzArrays(Mapping):
         if name not in self._file.files:
             raise KeyError(name)
         try:
-            return self._file[name]
+            array = self._file[name]
         except _DAMAGED as error:
-            raise _unreadable(f"The array '{name}' in {self._path}", error) from None
+            raise _unreadable(f"The array '{name}' in {self._path}", str(error)[:100]) from None
+        if not isinstance(array, np.ndarray):
+            raise _unreadable(f"The array '{name}' in {self._path}", "it does not begin like an array of numpy's")
+        return array
 
     def __iter__(self):
         return iter(self._file.files)
@@ -224,14 +235,24 @@ def load_npy(path: Path) -> np.ndarray:
     try:
         array = np.load(path, mmap_mode="r" if path.stat().st_size > _MAP_FROM else None, allow_pickle=False)
     except _DAMAGED as error:
-        raise _unreadable(str(path), error) from None
+        raise _unreadable(str(path), _reason(error, path)) from None
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path} holds several arrays: name it .npz.")
     return array
 
 
-def _unreadable(what: str, error: Exception) -> DataError:
-    if "pickle" in str(error).lower():
+def _reason(error: Exception, path: Path) -> str:
+    """What numpy says of a file; only that it calls every file pickled that does not begin like one of its own."""
+    said = str(error)[:100]
+    if "pickle" in said.lower():
+        with open(path, "rb") as file:
+            if not file.read(6).startswith((b"\x93NUMPY", b"PK")):
+                return "it does not begin like a file of numpy's"
+    return said
+
+
+def _unreadable(what: str, reason: str) -> DataError:
+    if "pickle" in reason.lower():
         return DataError(f"{what} is pickled (objects, or arrays of several sizes), and nothing is unpickled: save plain "
                          "arrays, series of several lengths as rows x [sum of T, C] with ptr [N + 1].")
-    return DataError(f"{what} cannot be read ({str(error)[:100]}): write it again.")
+    return DataError(f"{what} cannot be read ({reason}): write it again.")

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from ..contracts import BadItem, DataError, Facts, OptionError, Source
+from .decoding import DEPTHS, Pixels, conform
 from .fingerprints import fingerprint_of, hash_rows
 from .labels import encode_groups, encode_labels
 
@@ -17,6 +18,7 @@ class ImageArrays(Source):
 
     layout: 'NHWC' or 'NCHW' where the channel axis cannot be told. y, group: [N] or None. A square array is its own canvas;
     others are stretched to `set_canvas`'s side (at first the longer side). `hash` comes from the stored pixels, batch by batch.
+    Whole numbers of more than 16 bits are pixels of whatever depth holds them: asked for another one, they stay the same numbers.
     """
 
     modality = "image"
@@ -24,7 +26,9 @@ class ImageArrays(Source):
 
     def __init__(self, x: np.ndarray, *, y=None, group=None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
-        x, notes = _pixels(np.asarray(x), origin)
+        x = np.asarray(x)
+        self._plain = x.dtype.kind in "iu" and x.dtype not in (np.uint8, np.uint16)
+        x, notes = _pixels(x, origin)
         check_samples(len(x), origin, "images", least)
         axis = channel_axis(x.shape, layout, origin)
         self.origin, self._axis = origin, axis
@@ -41,13 +45,28 @@ class ImageArrays(Source):
             self.labels, self.classes = labels.values, labels.classes
             notes += [labels.note] if labels.note else []
         self.groups = None if group is None else encode_groups(group, samples=len(x))
-        depth = {1: 8, 2: 16, 4: 32}[x.dtype.itemsize]
+        self._pixels = self._own = Pixels(channels, x.dtype.name)
         self.facts = Facts("image", len(x), (channels, height, width), classes=len(self.classes) if self.classes else None,
-                           bit_depth=depth, notes=tuple(notes))
+                           bit_depth=x.dtype.itemsize * 8, notes=tuple(notes))
 
     def set_canvas(self, side: int) -> None:
         """The side that images which are not square are stretched to."""
         self._side = int(side)
+
+    def set_pixels(self, channels: int, bits: int, white: float | None = None) -> None:
+        """Channels, bits a sample and the value of white that come out. DataError where the array has none that can become these."""
+        pixels = Pixels(channels, DEPTHS[bits], white)
+        try:
+            self._conform(np.zeros((self._own.channels, 1, 1), self._own.dtype), pixels)
+        except BadItem as bad:
+            raise DataError(f"{self.origin}: its images have {bad.reason}, as in training: give the array that training had, of other "
+                            "images.") from None
+        self._pixels = pixels
+
+    def _conform(self, x: np.ndarray, pixels: Pixels) -> np.ndarray:
+        if (pixels.channels, pixels.dtype) == (self._own.channels, self._own.dtype):
+            return x
+        return conform(x.astype(np.float32), pixels.dtype if self._plain else self._own.dtype, pixels)
 
     def read(self, index: int) -> dict[str, np.ndarray]:
         return {k: v[0] for k, v in self.take(np.array([index])).items()}
@@ -57,7 +76,7 @@ class ImageArrays(Source):
         stored = self._x[indices]
         x = stored.transpose(0, 3, 1, 2) if self._axis == 3 else stored
         size = np.broadcast_to(self._size, (len(x), 2)).copy()
-        x = np.ascontiguousarray(x) if self._size[0] == self._size[1] else stretch(x, self._side)
+        x = self._conform(np.ascontiguousarray(x) if self._size[0] == self._size[1] else stretch(x, self._side), self._pixels)
         return {"x": x, "size": size, "hash": hash_rows(stored)}
 
     def name(self, index: int) -> str:

@@ -48,7 +48,7 @@ class AudioArrays(Source):
 
     def __init__(self, x: np.ndarray | Sequence[np.ndarray], *, rate: Any, y: Any = None, group: Any = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
-        if rate is None or np.size(rate) != 1 or not 1 <= float(np.asarray(rate).reshape(-1)[0]) < 1e7:
+        if np.size(rate) != 1 or np.asarray(rate).dtype.kind not in "iuf" or not 1 <= float(np.asarray(rate).reshape(-1)[0]) < 1e7:
             raise OptionError(f"{origin}: clips in memory need their rate in samples a second: give a dict of x and rate=16000, say.")
         check_samples(len(x), origin, "clips", least)
         self.origin, self._given = origin, int(np.asarray(rate).reshape(-1)[0])
@@ -93,7 +93,8 @@ class AudioArrays(Source):
 
 
 def open_clips(data: Any, asked: Asked, *, origin: str = "dict") -> AudioArrays:
-    """A source for {"x": clips, "rate": samples a second} and perhaps y, group, classes; the mapping may be an .npz file's."""
+    """A source for {"x": clips, "rate": samples a second} and perhaps y, group, classes; the mapping may be an .npz file's. With ptr
+    [N + 1], x is samples [sum of T] or [sum of T, channels], clip i being x[ptr[i]:ptr[i + 1]]."""
     if not isinstance(data, Mapping) or "x" not in data:
         raise OptionError(f"Sound in memory is a dict with x (clips) and rate (samples a second), not a {type(data).__name__}: without "
                           "its rate it cannot be read.")
@@ -101,7 +102,16 @@ def open_clips(data: Any, asked: Asked, *, origin: str = "dict") -> AudioArrays:
     given = {name: data[name] for name in ("y", "group") if name in data}
     if "classes" in data:
         given["classes"] = [str(c) for c in np.asarray(data["classes"]).reshape(-1)]
-    return AudioArrays(to_numpy(data["x"]), rate=data["rate"] if "rate" in data else None, origin=origin, least=asked.least, **given)
+    x = to_numpy(data["x"])
+    x = _cut(np.asarray(x), np.asarray(data["ptr"]), origin) if "ptr" in data else x
+    return AudioArrays(x, rate=data["rate"] if "rate" in data else None, origin=origin, least=asked.least, **given)
+
+
+def _cut(x: np.ndarray, ptr: np.ndarray, origin: str) -> list[np.ndarray]:
+    """Clips [channels, T_i] or [T_i]."""
+    if ptr.ndim != 1 or ptr.dtype.kind not in "iu" or len(ptr) < 2 or ptr[0] != 0 or ptr[-1] != len(x) or (ptr[1:] <= ptr[:-1]).any():
+        raise DataError(f"{origin}: ptr must be N + 1 integers that rise from 0 to {len(x)}, the number of samples in x.")
+    return [x[start:end].T for start, end in zip(ptr[:-1], ptr[1:])]
 
 
 def _mono(clip: Any, where: str) -> np.ndarray:

@@ -18,6 +18,7 @@ LABEL_NAMES = {
 SPLIT_NAMES = {"split", "fold", "subset", "partition", "set"}
 _NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?(inf|Inf|INF|infinity|Infinity)$"
 _DATE = r"^\d{1,4}[-/.]\d{1,2}[-/.]\d{1,4}([ T]\d\d?:\d\d.*)?$"
+_FORMS = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y")
 _TIME = r"^\d\d:\d\d(:\d\d(\.\d{1,6})?)?$"
 PADDED = r"^[+-]?0\d"  # 02134: a code, not a number
 _CAMEL = r"[a-z](Id|ID)$"  # customerId, PassengerId, never "paid"
@@ -30,7 +31,8 @@ _PER_DAY = {"s": 86400.0, "ms": 86400e3, "us": 86400e6, "ns": 86400e9}
 class Read:
     """A column as read: numbers float64 [N] (NaN = missing), or levels and codes int64 [N] (−1 = missing).
 
-    kind: numeric, boolean, date or categorical. whole: integers in the file. reason: why it is left out, or ''.
+    kind: numeric, boolean, date or categorical. whole: integers in the file. reason: why it is left out, or ''. odd: values that became
+    missing because they are not of this kind or not finite. form: as in `Column`.
     """
 
     name: str
@@ -40,6 +42,8 @@ class Read:
     levels: list[str] = field(default_factory=list)
     whole: bool = False
     reason: str = ""
+    odd: int = 0
+    form: str = ""
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -47,11 +51,11 @@ class Read:
         return np.isnan(self.numbers) if self.codes is None else self.codes < 0
 
     def column(self) -> Column:
-        return Column(self.name, self.kind, tuple(self.levels), int(self.missing.sum()))
+        return Column(self.name, self.kind, tuple(self.levels), int(self.missing.sum()), self.form)
 
 
-def read_column(name: str, values, *, kind: str | None = None, as_input: bool = False) -> Read:
-    """A pyarrow ChunkedArray → Read. `kind` forces how it is read (a training table's column), else its contents decide.
+def read_column(name: str, values, *, like: Column | None = None, as_input: bool = False) -> Read:
+    """A pyarrow ChunkedArray → Read. Its contents decide; where they leave it open, the kind and form of the training column `like` do.
 
     as_input: texts that are far too many to be categories are not sorted; such a column comes with its reason and no levels.
     """
@@ -63,10 +67,13 @@ def read_column(name: str, values, *, kind: str | None = None, as_input: bool = 
     if isinstance(values.type, pa.BaseExtensionType):
         values = pa.chunked_array([c.storage for c in values.chunks], type=values.type.storage_type)
     kind_of = values.type
-    if kind == "categorical" or t.is_string(kind_of) or t.is_large_string(kind_of) or t.is_string_view(kind_of):
-        return _words(name, values.cast(pa.large_string()), kind, as_input)
+    if _categorical(like) or t.is_string(kind_of) or t.is_large_string(kind_of) or t.is_string_view(kind_of):
+        try:
+            return _words(name, values.cast(pa.large_string()), like, as_input)
+        except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+            pass  # lists and bytes, which are no words: told below
     if t.is_null(kind_of):
-        return Read(name, kind or "numeric", np.full(len(values), np.nan))
+        return Read(name, "numeric", np.full(len(values), np.nan))
     if t.is_boolean(kind_of):
         return Read(name, "boolean", _floats(values))
     if t.is_date(kind_of) or t.is_timestamp(kind_of):
@@ -162,10 +169,11 @@ def _finite(column: Read) -> Read:
         column.notes.append(f"column '{column.name}' has {int(infinite.sum())} infinite values, the first in row "
                             f"{int(np.argmax(infinite))} (counted from 0); they are treated as missing")
         column.numbers = np.where(infinite, np.nan, column.numbers)
+        column.odd += int(infinite.sum())
     return column
 
 
-def _words(name: str, values, kind: str | None, as_input: bool) -> Read:
+def _words(name: str, values, like: Column | None, as_input: bool) -> Read:
     """A column of words: its distinct values decide what it is, so the work is in levels, not in rows."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -173,18 +181,25 @@ def _words(name: str, values, kind: str | None, as_input: bool) -> Read:
     encoded = values.combine_chunks().dictionary_encode()
     if isinstance(encoded, pa.ChunkedArray):
         encoded = encoded.unify_dictionaries().combine_chunks()
-    if as_input and kind is None and len(encoded.dictionary) > 2 * MOST_LEVELS and _is_text(encoded.dictionary[:1000]):
+    if as_input and like is None and len(encoded.dictionary) > 2 * MOST_LEVELS and _is_text(encoded.dictionary[:1000]):
         reason = _too_many(len(encoded.dictionary), len(values), encoded.null_count)
         return Read(name, "text", codes=np.zeros(len(values), dtype=np.int32), reason=reason)
     words = pc.utf8_trim_whitespace(encoded.dictionary)
     words = pc.if_else(pc.is_in(words, value_set=pa.array(MISSING_WORDS, words.type)), pa.scalar(None, words.type), words)
     place = encoded.indices.fill_null(len(words)).to_numpy(zero_copy_only=False).astype(np.int64)
     read = None
-    if kind in (None, "numeric", "boolean"):
-        read = _as_truth(name, words, place) or _as_times(name, words, place) or _as_numbers(name, words, place, forced=kind is not None)
-    if read is None and kind in (None, "date"):
-        read = _as_dates(name, words, place, forced=kind is not None)
-    return read or _as_levels(name, words, place)
+    if not _categorical(like):
+        read = _as_truth(name, words, place) or _as_times(name, words, place) or _as_numbers(name, words, place, least=0.95) \
+            or _as_dates(name, words, place, like.form if like else "") or (like and _as_before(name, words, place, like))
+    if read is None:
+        read = _as_levels(name, words, place)
+        if like and like.kind == "date" and pc.all(pc.match_substring_regex(words, _DATE)).as_py():
+            read.reason = f"holds dates whose order of day, month and year cannot be told ('{read.levels[0]}')"
+    return read
+
+
+def _categorical(like: Column | None) -> bool:
+    return like is not None and like.kind == "categorical"
 
 
 def _is_text(words) -> bool:
@@ -208,27 +223,52 @@ def _as_levels(name: str, words, place: np.ndarray) -> Read:
     return Read(name, "categorical", codes=codes, levels=levels.take(order).to_pylist())
 
 
-def _as_numbers(name: str, words, place: np.ndarray, *, forced: bool) -> Read | None:
-    """Words that are numbers: all of them, or all but a few odd ones (at most 5 %), which become missing with a note."""
+def _as_numbers(name: str, words, place: np.ndarray, *, least: float) -> Read | None:
+    """Words that are numbers, at least such a part of them; the odd others become missing, with a note."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
     fits = pc.fill_null(pc.match_substring_regex(words, _NUMBER), False)
-    odd = pc.and_(pc.is_valid(words), pc.invert(fits))
     in_rows = np.bincount(place, minlength=len(words) + 1)[:-1]
-    good, bad = (int(in_rows[which.to_numpy(zero_copy_only=False)].sum()) for which in (fits, odd))
+    good, given = (int(in_rows[which.to_numpy(zero_copy_only=False)].sum()) for which in (fits, words.is_valid()))
     padded = pc.any(pc.fill_null(pc.match_substring_regex(words, PADDED), False)).as_py()
-    if not forced and (good == 0 or good < 0.95 * (good + bad) or padded):
+    if least and (good == 0 or good < least * given or padded):
         return None
     numbers = _floats(pc.if_else(fits, words, pa.scalar(None, words.type)).cast(pa.float64()))
-    read = Read(name, "numeric", np.append(numbers, np.nan)[place])
+    read = _mostly("numeric", name, words, numbers, place)
     read.whole = not np.isinf(numbers).any() and bool((numbers[~np.isnan(numbers)] % 1 == 0).all())
-    if bad:
-        first = int(np.argmax(np.append(odd.to_numpy(zero_copy_only=False), False)[place]))
-        word = words[int(place[first])].as_py()
-        read.notes.append(f"column '{name}' holds numbers and {bad} other values, the first '{word}' in row {first} "
-                          "(counted from 0); these are treated as missing")
     return _finite(read)
+
+
+def _mostly(kind: str, name: str, words, numbers: np.ndarray, place: np.ndarray, form: str = "") -> Read:
+    """Words of which `numbers` float64 [words] is NaN for missing and odd ones; the odd ones become missing, with a note."""
+    odd = words.is_valid().to_numpy(zero_copy_only=False) & np.isnan(numbers)
+    read = Read(name, kind, np.append(numbers, np.nan)[place], form=form)
+    if odd.any():
+        in_rows = np.append(odd, False)[place]
+        read.odd, first = int(in_rows.sum()), int(np.argmax(in_rows))
+        called = {"numeric": "numbers", "boolean": "truth values", "date": "dates"}[kind]
+        read.notes.append(f"column '{name}' holds {called} and {read.odd} other values, the first '{words[int(place[first])].as_py()}' in "
+                          f"row {first} (counted from 0); these are treated as missing")
+    return read
+
+
+def _as_before(name: str, words, place: np.ndarray, like: Column) -> Read | None:
+    """Words of several kinds, of which some or none at all are of the training column's kind; None where all are odd."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if like.kind == "numeric":
+        read = _as_numbers(name, words, place, least=0)
+    elif like.kind == "boolean":
+        small, none = pc.utf8_lower(words), pa.scalar(None, pa.bool_())
+        truth = pc.if_else(pc.is_in(small, pa.array(["true", "1"], small.type)), True,
+                           pc.if_else(pc.is_in(small, pa.array(["false", "0"], small.type)), False, none))
+        read = _mostly("boolean", name, words, _floats(truth), place)
+    else:
+        form = like.form or "%Y-%m-%d"
+        read = _mostly("date", name, words, _days(pc.strptime(words, format=form, unit="s", error_is_null=True)), place, like.form)
+    return None if read.odd and read.missing.all() else read
 
 
 def _as_truth(name: str, words, place: np.ndarray) -> Read | None:
@@ -257,9 +297,9 @@ def _as_times(name: str, words, place: np.ndarray) -> Read | None:
         return None
 
 
-def _as_dates(name: str, words, place: np.ndarray, *, forced: bool) -> Read | None:
+def _as_dates(name: str, words, place: np.ndarray, trained: str) -> Read | None:
     """Words that all are dates in one form (ISO 8601, all with a zone or none, 2024/12/31, 31.12.2024, or 12/31/2024 and 12-31-2024
-    where only one order fits all)."""
+    where only one order fits all, or else that in which training read them)."""
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -271,9 +311,12 @@ def _as_dates(name: str, words, place: np.ndarray, *, forced: bool) -> Read | No
             return Read(name, "date", np.append(_days(words.cast(pa.timestamp(unit, zone))), np.nan)[place])
         except pa.ArrowInvalid:
             continue  # not ISO 8601 of this kind: the other forms are tried
-    forms = ("%Y/%m/%d", "%d.%m.%Y", "%m/%d/%Y", "%d/%m/%Y", "%m-%d-%Y", "%d-%m-%Y")
-    tried = [pc.strptime(words, format=form, unit="s", error_is_null=True) for form in forms]
-    whole = [stamps for stamps in tried if len(stamps) - stamps.null_count == given]
-    if len(whole) != 1 and not (forced and whole):
+    tried = {form: pc.strptime(words, format=form, unit="s", error_is_null=True) for form in _FORMS}
+    whole = [form for form, stamps in tried.items() if len(stamps) - stamps.null_count == given]
+    form = trained if trained in whole else whole[0] if len(whole) == 1 else None
+    if form is None:
         return None
-    return Read(name, "date", np.append(_days(whole[0]), np.nan)[place])
+    read = Read(name, "date", np.append(_days(tried[form]), np.nan)[place], form=form)
+    if trained and form != trained:
+        read.notes.append(f"column '{name}' holds dates written as {form}, which were {trained} in training")
+    return read

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -9,11 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from ..contracts import DataError
-from .columns import MISSING_WORDS, PADDED
+from .columns import MISSING_WORDS, PADDED, read_column
 
 _HEAD = 1 << 18  # bytes that the guesses are made from
 _SOME = 1000  # rows
 _SEPARATORS = (",", ";", "\t", "|")
+_COMMA = r"^(\s*[+-]?\d+),(\d+([eE][+-]?\d+)?\s*)$"  # 3,7: a number as much of Europe writes it, where cells end at semicolons
+csv.field_size_limit(max(csv.field_size_limit(), _HEAD))  # Python reads no longer cells than 128 KiB unless told to
 
 
 def read_csv(path: Path):
@@ -27,7 +30,7 @@ def read_csv(path: Path):
     lines = lines[blank:]
     separator = _separator(lines)
     first = next(csv.reader(lines, delimiter=separator))
-    bare = all(_is_number(cell) for cell in first)
+    bare = all(_is_number(re.sub(_COMMA, r"\1.\2", cell) if separator == ";" else cell) for cell in first)
     names = [f"x{i}" for i in range(len(first))] if bare else [cell.strip() for cell in first]
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
@@ -47,9 +50,27 @@ def read_csv(path: Path):
         words = read()
     except (pa.ArrowInvalid, UnicodeDecodeError, OSError, EOFError) as error:
         raise _explained(path, error, odd, read, len(names)) from None
+    notes = [f"{path.name}: no header line; the columns are called x0 to x{len(names) - 1}."] if bare else []
     with ThreadPoolExecutor(pa.cpu_count()) as pool:
-        table = pa.table(dict(zip(names, pool.map(_numbers, words.columns))))
-    return table, [f"{path.name}: no header line; the columns are called x0 to x{len(names) - 1}."] if bare else []
+        columns = list(pool.map(_numbers, words.columns))
+        if separator == ";":
+            pointed = list(pool.map(_with_points, names, columns))
+            columns = [column if points is None else points for column, points in zip(columns, pointed)]
+            if commas := [name for name, points in zip(names, pointed) if points is not None]:
+                notes.append(f"{path.name}: commas are read as decimal points in {len(commas)} columns: {', '.join(commas[:8])}"
+                             f"{' …' if len(commas) > 8 else ''}.")
+    return pa.table(dict(zip(names, columns))), notes
+
+
+def _with_points(name: str, column):
+    """The column with points in place of decimal commas where it holds words that this makes numbers, else None."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(column.type) or not pc.any(pc.match_substring_regex(column, _COMMA)).as_py():
+        return None
+    points = pc.replace_substring_regex(column, _COMMA, r"\1.\2")
+    return _numbers(points) if read_column(name, points, as_input=True).kind == "numeric" else None
 
 
 def _numbers(words):
@@ -81,27 +102,33 @@ def _head(path: Path) -> tuple[str, str]:
             raw = stream.read(_HEAD)
     except (OSError, EOFError) as error:
         raise _unreadable(path, error) from None
-    if not raw.strip():
-        raise DataError(f"{path} is empty: there is nothing to read.")
     encoding = "utf-16" if raw[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
     if encoding == "utf-8" and b"\0" in raw:
         raise DataError(f"{path} holds zero bytes: it is no text table; name it after what it is (.parquet, .npy, .zip).")
-    whole = raw if len(raw) < _HEAD else raw[: raw.rfind(b"\n") + 1] or raw
+    decoder = codecs.getincrementaldecoder("utf-8-sig" if encoding == "utf-8" else encoding)()  # raw may end within a letter
     try:
-        return whole.decode("utf-8-sig" if encoding == "utf-8" else encoding), encoding
+        text = decoder.decode(raw, final=len(raw) < _HEAD)
     except UnicodeDecodeError as error:
         raise _wrong_encoding(path, raw[: error.start].count(b"\n") + 1) from None
+    if not text.strip():
+        raise DataError(f"{path} is empty: there is nothing to read.")
+    return text if len(raw) < _HEAD else text[: text.rfind("\n") + 1] or text, encoding
 
 
 def _separator(lines: list[str]) -> str:
-    """The separator under which most of the first lines have the same number of cells, more than one."""
+    """The separator under which most of the first lines have the same number of cells, more than one; not the comma where semicolons cut
+    no fewer lines alike and leave it within numbers only."""
 
     def score(separator: str) -> tuple[int, int]:
         widths = [len(row) for row in csv.reader(lines[:50], delimiter=separator) if row]
         usual = max(set(widths), key=widths.count)
         return (widths.count(usual), usual) if usual > 1 else (0, 0)
 
-    return max(_SEPARATORS, key=score)
+    best = max(_SEPARATORS, key=score)
+    if best == "," and 0 < score(";")[0] >= score(",")[0]:
+        cells = [cell for row in csv.reader(lines[:50], delimiter=";") for cell in row]
+        best = ";" if all(re.search(_COMMA, cell) for cell in cells if "," in cell) else ","
+    return best
 
 
 def _is_number(cell: str) -> bool:

@@ -20,6 +20,7 @@ BYTE_LIMIT = 1 << 30
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 _NPY = b"\x93NUMPY"
 _GREY = {"1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "I;16N", "F"}
+DEPTHS = {8: "uint8", 16: "uint16", 32: "float32"}  # bits a sample, as facts say them
 _SCALE = {"uint8": 255.0, "uint16": 65535.0}
 _TURNED = {5, 6, 7, 8}  # EXIF orientations that swap height and width
 
@@ -30,10 +31,12 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 
 @dataclass(frozen=True)
 class Pixels:
-    """What all canvases of a source have in common: number of channels, and uint8, uint16 or float32."""
+    """What all canvases of a source have in common: number of channels, and uint8, uint16 or float32. white: what full brightness of
+    another depth becomes; None for the dtype's largest number."""
 
     channels: int
     dtype: str
+    white: float | None = None
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndar
             planes = _turned(tiff.read_planes(blob, pages), tiff.orientation(pages))
             planes = deep_pixels.over_white(planes) if tiff.has_alpha(pages) else planes
     if planes is not None:
-        return _conform(_resize(planes, side), _kept(planes.dtype), pixels), planes.shape[1:]
+        return conform(_resize(planes, side), _kept(planes.dtype), pixels), planes.shape[1:]
     image = _open(blob, limit)
     if image.format == "TIFF":
         image.load()  # only now it lies upright
@@ -123,14 +126,14 @@ def _canvas(blob: bytes, side: int, pixels: Pixels, limit: int) -> tuple[np.ndar
     size = (width, height) if turn in _TURNED else (height, width)
     if deep_pixels.dtype_of(image) != "uint8":
         wide = deep_pixels.planes_of(image, pages)
-        return _turned(_conform(_resize(wide, side), _kept(wide.dtype), pixels), turn), size
+        return _turned(conform(_resize(wide, side), _kept(wide.dtype), pixels), turn), size
     flat = _flat(image, side)
     if pixels.dtype == "uint8" and pixels.channels in (1, 3):
         x = np.asarray(flat.convert("L" if pixels.channels == 1 else "RGB"))
         x = x[None] if x.ndim == 2 else np.ascontiguousarray(x.transpose(2, 0, 1))
     else:
         x = np.asarray(flat)
-        x = _conform((x[None] if x.ndim == 2 else x.transpose(2, 0, 1)).astype(np.float32), "uint8", pixels)
+        x = conform((x[None] if x.ndim == 2 else x.transpose(2, 0, 1)).astype(np.float32), "uint8", pixels)
     return _turned(x, turn), size
 
 
@@ -222,17 +225,21 @@ def _resize(planes: np.ndarray, side: int) -> np.ndarray:
     return np.stack([np.asarray(r) for r in resized])
 
 
-def _conform(x: np.ndarray, dtype: str, pixels: Pixels) -> np.ndarray:
-    """float32 samples [c, S, S] of an image stored as `dtype` → the source's channels and dtype."""
-    if x.shape[0] != pixels.channels:
-        if {x.shape[0], pixels.channels} != {1, 3}:
-            raise BadItem(f"{x.shape[0]} channels where the others have {pixels.channels}")
-        x = np.repeat(x, 3, axis=0) if pixels.channels == 3 else (_LUMA[:, None, None] * x).sum(axis=0, keepdims=True)
+def conform(x: np.ndarray, dtype: str, pixels: Pixels) -> np.ndarray:
+    """float32 samples [..., c, S, S] of images stored as `dtype` → the channels and dtype of `pixels`. Raises BadItem where grey is not
+    all that lies between them, or nobody says what black and white are."""
+    channels = x.shape[-3]
+    if channels != pixels.channels:
+        if {channels, pixels.channels} != {1, 3}:
+            raise BadItem(f"{channels} channels where {pixels.channels} are wanted")
+        x = np.repeat(x, 3, axis=-3) if pixels.channels == 3 else (_LUMA[:, None, None] * x).sum(axis=-3, keepdims=True)
     if dtype == pixels.dtype == "float32":
         return np.ascontiguousarray(x)
     if "float32" in (dtype, pixels.dtype):
-        raise BadItem(f"{dtype} samples where the others have {pixels.dtype}")
-    return np.rint(np.clip(x * (_SCALE[pixels.dtype] / _SCALE[dtype]), 0, _SCALE[pixels.dtype])).astype(pixels.dtype)
+        raise BadItem(f"{dtype} samples where {pixels.dtype} is wanted")
+    most = _SCALE[pixels.dtype]
+    scale = 1.0 if dtype == pixels.dtype else (pixels.white or most) / _SCALE[dtype]
+    return np.rint(np.clip(x * scale, 0, most)).astype(pixels.dtype)
 
 
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow converts

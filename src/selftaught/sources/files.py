@@ -11,7 +11,7 @@ from typing import Any
 from ..contracts import BadItem, DataError
 from .canvases import CanvasSource
 from .decoding import BYTE_LIMIT
-from .listing import class_folders, listed, passed_over, scan
+from .listing import class_folders, listed, passed_over, printable, scan
 
 
 class Files(CanvasSource):
@@ -25,8 +25,8 @@ class Files(CanvasSource):
     def __init__(self, root_or_paths: str | Path | Iterable[str | Path], *, labels_from_folders: bool = True, least: int = 2,
                  **options: Any):
         if isinstance(root_or_paths, (str, Path)):
-            super().__init__(os.fspath(root_or_paths), **options)
-            self._root: str | None = os.path.abspath(self.origin)
+            super().__init__(printable(os.fspath(root_or_paths)), **options)
+            self._root: str | None = os.path.abspath(root_or_paths)
             notes = self._scan(labels_from_folders)
         else:
             self._listing, self._root, notes = listed(root_or_paths), None, []
@@ -44,7 +44,7 @@ class Files(CanvasSource):
             raise DataError(self._nothing(others, root in closed))
         notes = list(passed_over(others))
         if closed:
-            notes.append(f"{len(closed)} folders may not be read and were passed over, '{closed[0]}' first.")
+            notes.append(f"{len(closed)} folders may not be read and were passed over, '{printable(closed[0])}' first.")
         if labels_from_folders:
             self.labels, self.classes, note = class_folders(self._listing)
             notes += [note] if note else []
@@ -68,7 +68,7 @@ class Files(CanvasSource):
 
     def name(self, index: int) -> str:
         """The path, below the folder where there is one."""
-        return self._listing.path(int(index))
+        return self._listing.name(int(index))
 
     def fingerprint(self) -> str:
         return self._listing.fingerprint()

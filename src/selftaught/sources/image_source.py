@@ -9,7 +9,7 @@ import numpy as np
 
 from ..contracts import BadItem, DataError, Facts
 from .canvases import CanvasSource, check_count
-from .decoding import PIXEL_LIMIT, Header, Pixels, decode, read_header
+from .decoding import DEPTHS, PIXEL_LIMIT, Header, Pixels, decode, read_header
 from .listing import IMAGE_SUFFIXES
 
 _SAMPLE = 64  # headers looked at
@@ -45,6 +45,12 @@ class ImageSource(CanvasSource):
         self._side = min(max(height, width), _FIRST_CANVAS)
         self.facts = Facts("image", count, (self.pixels.channels, height, width), classes=len(self.classes) if self.classes else None,
                            bit_depth={"uint8": 8, "uint16": 16, "float32": 32}[self.pixels.dtype], notes=(*notes, *mixed))
+
+    def set_pixels(self, channels: int, bits: int, white: float | None = None) -> None:
+        """Channels, bits a sample and the value of white that images are read in; those that cannot be are bad items."""
+        pixels = Pixels(channels, DEPTHS[bits], white)
+        if pixels != self.pixels:
+            self.pixels, self._decoded = pixels, None
 
     @property
     def canvas(self) -> tuple[tuple[int, int, int], str]:

@@ -11,6 +11,7 @@ from ..contracts import BadItem, DataError, Facts, Source
 from .arrayfiles import open_array
 from .arrays import IMAGE_LAYOUTS, check_samples, one_image
 from .asked import Asked
+from .decoding import DEPTHS, Pixels, conform
 from .fingerprints import fingerprint_of
 from .labels import encode_groups, encode_labels
 
@@ -32,14 +33,14 @@ class ImageItems(Source):
         check_samples(count, origin, "images", least)
         self._get, self._labels_of, self._layout, self.origin = get, labels_of, layout, origin
         self._given_classes, self._labels, self._classes = classes, None, None
-        self._channels = self._dtype = self._side = None
+        self._own = self._pixels = self._side = None
         first = self._first(count)
-        self._channels, self._dtype = len(first["x"]), first["x"].dtype
+        self._own = self._pixels = Pixels(len(first["x"]), first["x"].dtype.name)
         height, width = (int(v) for v in first["size"])
         self._side = max(height, width)
         self.groups = None if group is None else encode_groups(group, samples=count)
-        self.facts = Facts("image", count, (self._channels, height, width), notes=notes, classes=known,
-                           bit_depth={1: 8, 2: 16, 4: 32}[self._dtype.itemsize])
+        self.facts = Facts("image", count, first["x"].shape[:1] + (height, width), notes=notes, classes=known,
+                           bit_depth=first["x"].dtype.itemsize * 8)
 
     @property
     def labels(self) -> np.ndarray | None:
@@ -55,6 +56,10 @@ class ImageItems(Source):
         """The side of the square canvas that every image is stretched to."""
         self._side = int(side)
 
+    def set_pixels(self, channels: int, bits: int, white: float | None = None) -> None:
+        """Channels, bits a sample and the value of white that images are read in; those that cannot be are bad items."""
+        self._pixels = Pixels(channels, DEPTHS[bits], white)
+
     def read(self, index: int) -> dict[str, np.ndarray]:
         try:
             item = self._get(int(index))
@@ -62,10 +67,15 @@ class ImageItems(Source):
             raise
         except Exception as error:  # a user's data set may raise anything; the item is reported with what it said
             raise BadItem(f"{type(error).__name__}: {error}") from None
-        out = one_image(_pillow_pixels(item, self._channels), self._side, layout=self._layout)
-        if self._channels is not None and (len(out["x"]) != self._channels or out["x"].dtype != self._dtype):
-            raise BadItem(f"{len(out['x'])} channels of {out['x'].dtype} where the first image has {self._channels} of "
-                          f"{self._dtype}")
+        own, pixels = self._own, self._pixels
+        out = one_image(_pillow_pixels(item, pixels and pixels.channels), self._side, layout=self._layout)
+        if own is None:
+            return out
+        found = Pixels(len(out["x"]), out["x"].dtype.name)
+        if found.channels not in (own.channels, pixels.channels) or found.dtype != own.dtype:
+            raise BadItem(f"{found.channels} channels of {found.dtype} where the first image has {own.channels} of {own.dtype}")
+        if (found.channels, found.dtype) != (pixels.channels, pixels.dtype):
+            out["x"] = conform(out["x"].astype(np.float32), found.dtype, pixels)
         return out
 
     def name(self, index: int) -> str:
@@ -124,22 +134,36 @@ def open_dataset(dataset: Any, asked: Asked, *, origin: str = "dataset") -> Sour
     except Exception as error:  # a user's data set may raise anything
         raise DataError(f"{origin}: its first item cannot be read ({type(error).__name__}: {error}).") from None
     if not _is_image(x, asked):
-        items, labels = _collect(dataset, count)
+        items, labels = _collect(dataset, count, origin)
         return open_array(items, asked, y=labels, origin=origin)
     stored = next((getattr(dataset, n) for n in ("targets", "labels", "y") if hasattr(dataset, n)), None)
     labels_of = None
     if stored is not None or y is not None:
-        labels_of = (lambda: to_numpy(stored)) if stored is not None else (lambda: _collect(dataset, count)[1])
+        labels_of = (lambda: to_numpy(stored)) if stored is not None else (lambda: _collect(dataset, count, origin)[1])
     return ImageItems(lambda i: _split(dataset[i])[0], count, labels_of=labels_of, classes=getattr(dataset, "classes", None),
                       layout=asked.layout, origin=origin, least=asked.least)
 
 
 def to_numpy(value: Any) -> Any:
-    """A torch tensor, list or array as an array; anything else as it is."""
+    """A torch tensor, list or array as a plain array, masked values missing (NaN, None); anything else as it is."""
+    if isinstance(value, np.ma.MaskedArray):
+        return _unmasked(value)
+    if isinstance(value, np.matrix):
+        return np.asarray(value)
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         return (value.float() if value.is_floating_point() and value.element_size() < 4 else value).numpy()
     return np.asarray(value) if isinstance(value, (list, tuple)) and not any(hasattr(v, "shape") for v in value) else value
+
+
+def _unmasked(value: np.ma.MaskedArray) -> np.ndarray:
+    if not np.ma.is_masked(value):
+        return value.data
+    if value.dtype.kind in "biuf":
+        return value.astype(np.promote_types(value.dtype, np.float32)).filled(np.nan)
+    if value.dtype.kind in "mM":
+        return value.filled(np.array("NaT", value.dtype))
+    return np.where(np.ma.getmaskarray(value), None, value.data)
 
 
 def _split(item: Any) -> tuple[Any, Any]:
@@ -154,10 +178,19 @@ def _split(item: Any) -> tuple[Any, Any]:
     return to_numpy(item), None
 
 
-def _collect(dataset: Any, count: int) -> tuple[list, np.ndarray | None]:
-    pairs = [_split(dataset[i]) for i in range(count)]
-    labels = [y.item() if hasattr(y, "item") else y for _, y in pairs]
-    return [x for x, _ in pairs], None if any(y is None for y in labels) else np.asarray(labels)
+def _collect(dataset: Any, count: int, origin: str) -> tuple[list, np.ndarray | None]:
+    xs, labels = [], []
+    for index in range(count):
+        try:
+            x, y = _split(dataset[index])
+        except Exception as error:  # a user's data set may raise anything
+            raise DataError(f"{origin}: item {index} of {count} cannot be read ({type(error).__name__}: {error}): mend it or leave it "
+                            "out.") from None
+        if np.size(y := to_numpy(y)) != 1:
+            raise DataError(f"{origin}: the y of item {index} has shape {np.shape(y)}: give one number or word an item.")
+        xs.append(x)
+        labels.append(y.item() if hasattr(y, "item") else y)
+    return xs, None if any(y is None for y in labels) else np.asarray(labels)
 
 
 def _is_image(x: Any, asked: Asked) -> bool:

@@ -51,7 +51,7 @@ def encode_groups(values: np.ndarray, name: str = "group", *, samples: int) -> n
                         f"({samples},).")
     missing = _missing(values)
     if values.dtype.kind in "OUS":
-        values = np.where(missing, "", values.astype(str))
+        values = np.where(missing, "", _text(values))
     codes = np.unique(values, return_inverse=True)[1].astype(np.int64)
     codes[missing] = codes.max(initial=0) + 1 + np.arange(int(missing.sum()))
     return codes
@@ -63,9 +63,14 @@ def _missing(values: np.ndarray) -> np.ndarray:
     return values == values.dtype.type("") if values.dtype.kind in "US" else values != values  # NaN, NaT
 
 
+def _text(values: np.ndarray) -> np.ndarray:
+    """Values as strings; of bytes that are not UTF-8, escapes."""
+    return np.char.decode(values, "utf-8", "backslashreplace") if values.dtype.kind == "S" else values.astype(str)
+
+
 def _words(values: np.ndarray) -> Labels:
     missing = _missing(values)
-    words = values.astype(str)
+    words = _text(values)
     classes, codes = np.unique(words[~missing], return_inverse=True)
     out = np.full(len(values), -1, dtype=np.int64)
     out[~missing] = codes

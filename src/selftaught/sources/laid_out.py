@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
-from ..contracts import Source
+from ..contracts import DataError, Source
+from .arrays import check_samples
 from .fingerprints import hash_rows
+
+
+def check_items(x: Any, origin: str, what: str, least: int) -> None:
+    """DataError where there are fewer than `least` items in an array or a list, or where x is neither."""
+    if not isinstance(x, (list, tuple)) and not np.ndim(x):
+        raise DataError(f"{origin} holds one {type(x).__name__} without axes, which is no set of {what}: give an array or a list of them.")
+    check_samples(len(x), origin, what, least)
 
 
 class LaidOut(Source):

@@ -52,6 +52,10 @@ class Listing:
         directory = self.directories[self._places[index]]
         return f"{directory}/{name}" if directory else name
 
+    def name(self, index: int) -> str:
+        """The path as it can be printed and stored."""
+        return printable(self.path(index))
+
     @property
     def places(self) -> np.ndarray:
         return np.frombuffer(self._places, dtype=np.int32) if len(self) else np.zeros(0, np.int32)
@@ -66,6 +70,11 @@ class Listing:
         for part in (self._names, self._ends, self._places, self._sizes, self._times, *more):
             digest.update(part)
         return digest.hexdigest()
+
+
+def printable(path: str) -> str:
+    """The path, of which bytes that are not UTF-8 are written as escapes: b'caf\\xe9.png' is 'caf\\xe9.png'."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def has_suffix(name: str, suffixes: frozenset[str]) -> bool:
@@ -154,11 +163,11 @@ def class_folders(listing: Listing) -> tuple[np.ndarray | None, list[str] | None
     for place, p in parts.items():
         code[place] = classes.index(p[depth])
     note = f"{len(classes)} folders side by side are kept as classes for evaluation; pretraining does not read them."
-    return code[listing.places], classes, note
+    return code[listing.places], [printable(c) for c in classes], note
 
 
 def passed_over(others: Counter) -> Iterator[str]:
     """A note on files with other endings, where there are any."""
     if others:
-        most = ", ".join(f"{ending} ({count:,})" for ending, count in others.most_common(3))
+        most = ", ".join(f"{printable(ending)} ({count:,})" for ending, count in others.most_common(3))
         yield f"{sum(others.values()):,} files with other endings were passed over: {most}."

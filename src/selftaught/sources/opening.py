@@ -40,12 +40,24 @@ def open_source(data: Any, *, target: str | None = None, group: str | None = Non
         modality = "video" if layout in VIDEO_LAYOUTS else "volume"
     asked = Asked(target, group, layout, modality, least)
     if isinstance(data, str) and data.startswith("embedded:"):
-        return _embedded(data.partition(":")[2], asked)
+        return _as_asked(_embedded(data.partition(":")[2], asked), asked, data)
     if isinstance(data, (str, os.PathLike)):
         from .paths import open_path
 
-        return open_path(os.fspath(data), asked)
-    return _object(data, asked)
+        return _as_asked(open_path(os.fspath(data), asked), asked, str(data))
+    return _as_asked(_object(data, asked), asked, f"This {type(data).__name__}")
+
+
+def _as_asked(source: Source, asked: Asked, what: str) -> Source:
+    """The source, where it is of the modality that was asked for and that the layout belongs to; else an OptionError."""
+    from .arrayfiles import modality_of_layout
+
+    read = f"{what} is read as {source.modality} data"
+    if asked.modality not in (None, source.modality):
+        raise OptionError(f"{read}, not as {asked.modality}: leave modality={asked.modality} out, or give other data.")
+    if asked.layout is not None and (other := modality_of_layout(asked.layout)) != source.modality:
+        raise OptionError(f"{read}, but layout={asked.layout} is for {other} data: leave it out.")
+    return source
 
 
 def _object(data: Any, asked: Asked) -> Source:

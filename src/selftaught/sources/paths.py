@@ -33,6 +33,8 @@ _FOLDERS = "the labels of files are their class folders"
 def open_path(text: str, asked: Asked) -> Source:
     """A Source for a path, with or without ::PART."""
     before, marked, part = (text, "", "") if _exists(Path(text).expanduser()) else text.partition("::")
+    if not before:
+        raise OptionError("The path is empty (a shell variable that is not set?): name a file or a folder; the current folder is '.'.")
     path = Path(before).expanduser()
     if not _exists(path) and (inside := _within_archive(path)):  # photos.zip/train
         (before, part), marked = inside, "::"
@@ -94,6 +96,9 @@ def _archive(path: Path, named: str, asked: Asked) -> Source:
     from .archives import first_kind
 
     asked.no_columns(path, _FOLDERS)
+    if asked.modality not in (None, *_KINDS):
+        raise OptionError(f"{path} is an archive, which is read as images, sound, video, volumes or points, not as {asked.modality}: "
+                          "unpack it and give the folder or the file.")
     return _source_of(asked.modality or first_kind(str(path), _KINDS), "Archive")(named, least=asked.least)
 
 
@@ -260,7 +265,13 @@ def _first_files(path: Path) -> dict[str, Path]:
     """Suffix → the first file with it; stops at the first folder with files of a kind (images, sound, video, volumes), and forgets all
     but most of them: a folder of music may hold its cover, one of films a picture of each."""
     found: dict[str, Path] = {}
-    for place, folders, files in os.walk(path):
+    seen: set[tuple[int, int]] = set()  # links may lead in a circle
+    for place, folders, files in os.walk(path, followlinks=True):
+        state = os.stat(place)
+        if (state.st_dev, state.st_ino) in seen:
+            folders.clear()
+            continue
+        seen.add((state.st_dev, state.st_ino))
         folders[:] = sorted(folder for folder in folders if not hidden(folder))
         suffixes = Counter()
         for file in sorted(file for file in files if not hidden(file)):

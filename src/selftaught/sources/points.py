@@ -12,14 +12,13 @@ import numpy as np
 from ..contracts import BadItem, DataError, Facts, OptionError, Source, nearest
 from .archives import Archive, split_archive
 from .arrayfiles import NpzArrays, load_npy
-from .arrays import check_samples
 from .asked import Asked
 from .canvases import CanvasSource, check_count
 from .files import Files
 from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
-from .laid_out import LaidOut
+from .laid_out import LaidOut, check_items
 from .points_files import AXES, INPUTS, Cloud, decode_cloud, flaw, near, parse_cloud
 
 POINT_SUFFIXES = frozenset({".ply", ".off", ".xyz", ".npy", ".npz"})
@@ -110,9 +109,10 @@ class PointsArrays(LaidOut):
     def __init__(self, x: np.ndarray | Sequence[np.ndarray], *, y: Any = None, group: Any = None, ptr: np.ndarray | None = None,
                  origin: str = "array", classes: list[str] | None = None, least: int = 2):
         self.origin = origin
+        check_items(x, origin, "point clouds", least if ptr is None else 1)
         if ptr is not None:
             x = _cut(np.asarray(x), np.asarray(ptr), origin)
-        check_samples(len(x), origin, "point clouds", least)
+            check_items(x, origin, "point clouds", least)
         self._clouds = [_checked(cloud, f"{origin}, cloud {i}") for i, cloud in enumerate(x)]
         widths = [cloud.shape[1] for cloud in self._clouds]
         if len(set(widths)) > 1:

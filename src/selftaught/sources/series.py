@@ -75,17 +75,24 @@ class SeriesArrays(Source):
         return fingerprint_of("series", self._x, self._ptr, [c.name for c in self.facts.columns])
 
     def align(self, columns: tuple[Column, ...]) -> SeriesArrays:
-        """Takes the channels of a training source, constant here or not, in place; gives itself. DataError: one is missing."""
+        """Takes the channels of a training source, constant here or not, in place, and says which others are not read; gives itself.
+        DataError: one is missing, or none holds a value."""
         channels = self._whole.shape[1]
         kept = np.array([int(column.name.rsplit(" ", 1)[1]) for column in columns], dtype=np.int64)
         if len(kept) and kept.max() >= channels:
             raise DataError(f"{self.origin} has {channels} channels, but the encoder was trained on channel {kept.max()} too "
                             "(counted from 0): give it series with the same channels.")
         if len(kept):
+            if unread := [c.name for c in self.facts.columns if c.name not in {column.name for column in columns}]:
+                note = (f"{self.origin}: the encoder was trained without {', '.join(unread[:10])}"
+                        f"{f' and {len(unread) - 10} more' if len(unread) > 10 else ''}: left out.")
+                self.facts = self.facts.with_(notes=(*self.facts.notes, note))
             self._choose(kept)
         return self
 
     def _choose(self, kept: np.ndarray) -> None:
+        if self._empty[kept].all():
+            raise DataError(f"{self.origin}: no series holds a value in the channels {_listed(kept)}: check how the file was written.")
         self._x = self._whole if len(kept) == self._whole.shape[1] else self._whole[:, kept]
         self.facts = self.facts.with_(shape=(len(kept), self.facts.shape[1]),
                                       columns=tuple(Column(f"channel {c}", "numeric") for c in kept))
@@ -111,6 +118,7 @@ class SeriesArrays(Source):
         with np.errstate(all="ignore"):
             low, high = np.fmin.reduce(x, axis=over), np.fmax.reduce(x, axis=over)
         empty, constant = np.isnan(low), low == high
+        self._empty = empty
         for what, which in (("hold no value", empty), ("never change", constant)):
             if which.any():
                 notes.append(f"{self.origin}: channels that {what} are left out: {_listed(np.flatnonzero(which))}.")
@@ -157,7 +165,7 @@ def _rows(x: np.ndarray, ptr: np.ndarray, origin: str) -> np.ndarray:
         raise DataError(f"{origin}: ptr must rise from 0 to {len(x)}, the number of rows of x; it goes from {ptr[0]} to "
                         f"{ptr[-1]}.")
     if (steps == 0).any():
-        raise DataError(f"{origin}: series {int(np.argmax(steps == 0))} has no steps: leave it out of ptr.")
+        raise DataError(f"{origin}: series {int(np.argmax(steps == 0))} has no steps: leave it out.")
     return _real(x, (0,))
 
 

@@ -56,6 +56,7 @@ def _read(path: Path) -> np.ndarray | str:
     if not path.is_file():
         return f"{path} is no file."
     try:
-        return load_npy(path)
+        array = load_npy(path)
     except DataError as error:
         return str(error)
+    return array if array.size else f"{path} holds an empty array of shape {array.shape}."

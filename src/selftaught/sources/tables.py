@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -45,7 +46,7 @@ class TableSource(Source):
             self.labels, self.classes = labels.values, labels.classes
             notes += [labels.note] if labels.note else []
         if group is not None:
-            self.groups = encode_groups(column_values(read_column(group, table[group])), group, samples=table.num_rows)
+            self.groups = group_codes(table, group, origin)
         self._opening_notes = tuple(notes)
         self._fill(self._decide(notes), notes)
 
@@ -65,9 +66,10 @@ class TableSource(Source):
     def align(self, columns: tuple[Column, ...]) -> TableSource:
         """Reads, in place, exactly the columns of a training table, categories coded in its order; gives itself.
 
-        Unseen categories become −1, with a note. Columns that the training table had not are dropped; a DataError
-        names one that is not there."""
-        if _identities(columns) != _identities(self.facts.columns):
+        Unseen categories become −1 and values of another kind missing, with a note. Columns that the training table had not are dropped; a
+        DataError names one that is not there, or that is of another kind."""
+        own = self.facts.columns
+        if _identities(columns) != _identities(own) or [column.form for column in columns] != [column.form for column in own]:
             notes = list(self._opening_notes)
             self._fill(self._follow(columns, notes), notes)
         return self
@@ -122,11 +124,13 @@ class TableSource(Source):
             if column.name not in there:
                 raise nearest(column.name, there, what=f"column in {self.origin} (the encoder was trained with it) "
                                                        "named", error=DataError)
-            read = read_column(column.name, self._table[column.name], kind=column.kind)
-            if (read.codes is not None) != (column.kind == "categorical"):
-                raise DataError(f"Column '{column.name}' of {self.origin} is {read.kind}, but was {column.kind} in training: "
-                                "give it the same form.")
-            read.kind = column.kind
+            read = read_column(column.name, self._table[column.name], like=column)
+            if flaw := _differs(read, column.kind):
+                raise DataError(f"Column '{column.name}' of {self.origin} {flaw}, but was {column.kind} in training: give it the "
+                                "same form.")
+            if read.missing.all():
+                notes.append(f"{self.origin}: column '{column.name}' holds no value.")
+            read.kind, read.form = column.kind, column.form
             notes += [f"{self.origin}: {note}." for note in read.notes]
             if read.codes is not None:
                 _recode(read, column, notes, self.origin)
@@ -168,11 +172,23 @@ def _is_far(numbers: np.ndarray) -> bool:
 
 def target_labels(table, target: str, origin: str, class_names: Sequence[str] | None = None) -> Labels:
     """The labels that a column of a pyarrow Table holds; DataError where they are texts that hardly repeat."""
-    read, rows = read_column(target, table[target]), table.num_rows
+    read, rows = _answers(table, target, "target", origin), table.num_rows
     if read.codes is not None and len(read.levels) > max(20, rows / 2):
         raise DataError(f"The target '{target}' of {origin} holds {len(read.levels)} different texts in {rows} rows: a label needs "
                         "several rows a class, so name another column.")
     return encode_labels(column_values(read), target, samples=rows, classes=class_names)
+
+
+def group_codes(table, group: str, origin: str) -> np.ndarray:
+    """int64 [N]: the groups that a column of a pyarrow Table names."""
+    return encode_groups(column_values(_answers(table, group, "group", origin)), group, samples=table.num_rows)
+
+
+def _answers(table, name: str, what: str, origin: str) -> Read:
+    read = read_column(name, table[name])
+    if read.reason:
+        raise DataError(f"The {what} '{name}' of {origin} {read.reason}: name a column of words or numbers.")
+    return read
 
 
 def column_values(read: Read) -> np.ndarray:
@@ -182,6 +198,16 @@ def column_values(read: Read) -> np.ndarray:
     if read.kind == "boolean":
         return np.array(["false", "true", None], dtype=object)[np.where(read.missing, 2, read.numbers).astype(np.int64)]
     return read.numbers.astype(np.int64) if read.whole and not read.missing.any() else read.numbers
+
+
+def _differs(read: Read, kind: str) -> str:
+    """Why a column is not of this kind, or ''. A column without values is of every kind; truth values may be written as 0 and 1."""
+    if read.reason:
+        return read.reason
+    if read.missing.all():
+        return "holds no finite value" if read.odd else ""
+    truth = kind == "boolean" and read.kind == "numeric" and bool(np.isin(read.numbers[~read.missing], (0, 1)).all())
+    return "" if truth or read.kind == kind else f"is {read.kind}"
 
 
 def _recode(read: Read, column: Column, notes: list[str], origin: str) -> None:
@@ -210,10 +236,16 @@ def from_pandas(frame):
         column = frame.iloc[:, place]
         try:
             columns[name] = pa.Array.from_pandas(column)
-        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError):
+        except (pa.ArrowInvalid, pa.ArrowTypeError, pa.ArrowNotImplementedError, OverflowError):
             words = [None if missing else str(v) for v, missing in zip(column, column.isna())]
             columns[name] = pa.array(words, pa.large_string())
     return pa.table(columns)
+
+
+def check_names(table, origin: str) -> None:
+    """DataError where two columns have one name."""
+    if twice := [name for name, times in Counter(table.column_names).items() if times > 1]:
+        raise DataError(f"Two columns of {origin} are called '{twice[0]}': rename one, so that it can be told which is meant.")
 
 
 def rows_where(table, condition: str, origin: str):
@@ -226,7 +258,12 @@ def rows_where(table, condition: str, origin: str):
         raise OptionError(f"{origin}::{condition} is no choice of rows: write {origin}::COLUMN=VALUE.")
     if column not in table.column_names:
         raise nearest(column, table.column_names, what=f"column in {origin} named")
-    words = table[column].cast(pa.string())
+    check_names(table, origin)
+    try:
+        words = table[column].cast(pa.string())
+    except (pa.ArrowNotImplementedError, pa.ArrowInvalid):
+        raise OptionError(f"The column '{column}' of {origin} holds {table[column].type} values, by which no rows can be chosen: name one "
+                          "of words or numbers.") from None
     chosen = table.filter(pc.equal(words, value)).drop_columns([column])
     if not chosen.num_rows:
         known = [str(w) for w in pc.unique(words).to_pylist()[:24]]

@@ -12,8 +12,7 @@ import numpy as np
 from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
 from .columns import LABEL_NAMES, SPLIT_NAMES, judge, read_column
-from .labels import encode_groups
-from .tables import TableSource, column_values, target_labels
+from .tables import TableSource, check_names, group_codes, target_labels
 from .text import TextRuns
 from .text_layout import text_layout
 
@@ -26,6 +25,7 @@ def open_table(table: Any, asked: Asked, *, origin: str, class_names: Sequence[s
     """A pyarrow Table as texts where they were asked for, or where it holds free text and nothing else to learn from; else a table.
 
     options: of TableSource."""
+    check_names(table, origin)
     if asked.modality == "text" or (asked.modality is None and _is_texts(table, asked)):
         return text_table(table, asked, origin=origin, class_names=class_names, notes=options.get("notes", ()))
     return TableSource(table, asked, origin=origin, class_names=class_names, **options)
@@ -56,7 +56,7 @@ def text_table(table: Any, asked: Asked, *, origin: str, class_names: Sequence[s
     labels = target_labels(table, asked.target, origin, class_names) if asked.target is not None else None
     groups = None
     if asked.group is not None:
-        groups = encode_groups(column_values(read_column(asked.group, table[asked.group])), asked.group, samples=table.num_rows)
+        groups = group_codes(table, asked.group, origin)
     if asked.target is None and (alike := [n for n in table.column_names if n.strip().lower() in LABEL_NAMES and n not in columns]):
         notes.append(f"the column '{alike[0]}' looks like a label and is not used; name it with --target {alike[0]} to evaluate.")
     data, starts, ends, null = _runs(joined)

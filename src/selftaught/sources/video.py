@@ -13,7 +13,7 @@ import numpy as np
 from ..contracts import BadItem, DataError, Facts, OptionError
 from .archives import Archive
 from .arrayfiles import VIDEO_LAYOUTS
-from .arrays import check_samples, stretch
+from .arrays import stretch
 from .asked import Asked
 from .canvases import CanvasSource, check_count
 from .decoding import Pixels, content_hash, decode, read_header
@@ -21,7 +21,7 @@ from .files import Files, read_file
 from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
-from .laid_out import LaidOut
+from .laid_out import LaidOut, check_items
 from .listing import IMAGE_SUFFIXES, VIDEO_SUFFIXES, Listing, class_folders, passed_over, scan
 from .video_decoding import canvas_of, decode_video, read_video_header, skipped
 
@@ -115,7 +115,7 @@ class FrameFolders(VideoSource):
     def paths(self, index: int) -> list[str]:
         """The clip's images, frame 10 after frame 9."""
         found = [os.path.join(self._root, self._files.path(row)) for row in range(*self._bounds[index : index + 2])]
-        return sorted(found, key=lambda path: [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", path)])
+        return sorted(found, key=lambda path: [int(part) if part.isdecimal() else part for part in re.split(r"(\d+)", path)])
 
     def set_white(self, white: int) -> None:
         """Has 16-bit frames read as those of training."""
@@ -180,7 +180,7 @@ class VideoArrays(LaidOut):
 
     def __init__(self, x: Any, *, y: Any = None, group: Any = None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
-        check_samples(len(x), origin, "clips", least)
+        check_items(x, origin, "clips", least)
         self.origin = origin
         self._clips = [_clip(clip, layout, f"{origin}, clip {i}") for i, clip in enumerate(x)]
         shapes = np.array([clip.shape for clip in self._clips])

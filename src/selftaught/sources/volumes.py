@@ -10,7 +10,6 @@ import numpy as np
 from ..contracts import BadItem, DataError, Facts, OptionError
 from .archives import Archive
 from .arrayfiles import VOLUME_LAYOUTS
-from .arrays import check_samples
 from .asked import Asked
 from .canvases import CanvasSource, check_count
 from .decoding import content_hash
@@ -18,7 +17,7 @@ from .files import Files
 from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
-from .laid_out import LaidOut
+from .laid_out import LaidOut, check_items
 from .listing import VOLUME_SUFFIXES
 from .volume_decoding import cells_of, channels_first, checked_spacing, on_canvas, read_volume
 
@@ -107,11 +106,15 @@ class VolumeArrays(LaidOut):
 
     def __init__(self, x: Any, *, spacing: Any = None, y: Any = None, group: Any = None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
-        check_samples(len(x), origin, "volumes", least)
+        check_items(x, origin, "volumes", least)
         if layout is not None and layout not in VOLUME_LAYOUTS:
             raise OptionError(f"layout={layout} does not fit volumes, which are {', '.join(VOLUME_LAYOUTS)}.")
         self.origin = origin
-        spacings = np.ones(3) if spacing is None else np.asarray(spacing, np.float64)
+        try:
+            spacings = np.ones(3) if spacing is None else np.asarray(spacing, np.float64)
+        except (TypeError, ValueError):
+            raise DataError(f"{origin}: its spacing {spacing!r} is not made of numbers: give [3] for all volumes, or [{len(x)}, 3].") \
+                from None
         if spacings.shape not in ((3,), (len(x), 3)):
             raise DataError(f"{origin}: its spacing has shape {spacings.shape}: give [3] for all volumes, or [{len(x)}, 3].")
         try:

@@ -11,7 +11,7 @@ from sklearn.pipeline import make_pipeline
 from torch import nn
 
 import selftaught
-from selftaught.contracts import DataError, OptionError, SelftaughtError
+from selftaught.contracts import Clean, DataError, OptionError, SelftaughtError
 
 OPTIONS = {"steps": 6, "batch_size": 16, "progress": False, "precision": "32-true", "method.hidden": 16}
 
@@ -79,10 +79,41 @@ def test_onnx_agrees_and_carries_its_preprocessing(run, tmp_path):
     pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
     assert run.encoder.export_onnx(tmp_path / "encoder.onnx") < 1e-4
     beside = json.loads((tmp_path / "encoder.onnx.json").read_text())
+    assert beside["inputs"] == ["x"]
     assert beside["preprocessing"]["statistics"]["mean"] and beside["lineage"]["method"] == "simclr"
     with pytest.raises(SelftaughtError, match="differs"):
         run.encoder.export_onnx(tmp_path / "strict.onnx", tolerance=-1.0)
-    assert not (tmp_path / "strict.onnx").exists()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["encoder.onnx", "encoder.onnx.json"]  # nothing half-written either
+    with pytest.raises(OptionError, match="no folder .*none to write e.onnx to"):
+        run.encoder.export_onnx(tmp_path / "none" / "e.onnx")
+
+
+@pytest.mark.parametrize("kind", ["table", "lengths"])
+def test_a_graph_takes_batches_of_any_size_and_items_of_any_length(kind, tmp_path):
+    runtime = pytest.importorskip("onnxruntime", reason="the extra 'export' is not installed")
+    pytest.importorskip("onnxscript", reason="the extra 'export' is not installed")
+    rng = np.random.default_rng(0)
+    data = rng.normal(size=(40, 3)) if kind == "table" else [rng.normal(size=(2, n)).astype(np.float32) for n in rng.integers(8, 25, 40)]
+    encoder = selftaught.pretrain(data, out=tmp_path / "run", steps=1, batch_size=8, progress=False, precision="32-true").encoder
+    assert encoder.export_onnx(tmp_path / "e.onnx") < 1e-4
+    session = runtime.InferenceSession(str(tmp_path / "e.onnx"), providers=["CPUExecutionProvider"])
+    batch, _ = next(encoder.batches(data, batch_size=40))
+    view, = encoder.modality.views(Clean(), encoder.preprocessing)(batch, batch.draws(0, "embed"))
+    given = {"x": view.x.numpy()} | ({} if view.lengths is None else {"lengths": view.lengths.numpy()})
+    assert list(given) == [i.name for i in session.get_inputs()] == (["x"] if kind == "table" else ["x", "lengths"])
+    np.testing.assert_allclose(session.run(None, given)[0], encoder.embed(data), rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(session.run(None, {k: v[:1] for k, v in given.items()})[0], encoder.embed(data)[:1], rtol=1e-3, atol=1e-4)
+
+
+def test_an_encoder_replaces_encoders_alone(run, tmp_path):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "thesis.txt").write_text("years of work")
+    for place in (tmp_path / "docs", tmp_path / "docs" / "thesis.txt"):
+        with pytest.raises(OptionError, match="is no encoder: nothing is replaced"):
+            run.encoder.save(place)
+    assert (tmp_path / "docs" / "thesis.txt").read_text() == "years of work"
+    assert run.encoder.save(run.encoder.save(tmp_path / "e")) == tmp_path / "e"
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["docs", "e"]
 
 
 def test_a_module_of_your_own(waves, tmp_path):

@@ -118,6 +118,7 @@ def test_labels_names_and_bad_items(run, waves):
 
 def test_agreement_is_the_mean_share_of_the_ten_nearest(run, waves):
     labels = np.arange(60) % 2
+    labels[[8, 20]] = 1  # wrong
     _, facts = written(write_report(run, odd(waves, labels, CLASSES)))
     z = np.delete(run.encoder.embed(waves), 3, axis=0).astype(np.float64)
     z, y = z / np.linalg.norm(z, axis=1, keepdims=True), np.delete(labels, 3)
@@ -130,7 +131,8 @@ def test_agreement_is_the_mean_share_of_the_ten_nearest(run, waves):
     assert facts["embedding"]["mean_similarity"] == pytest.approx(np.mean(pairs), abs=1e-4)
     worst = facts["failures"]["items"]
     assert [w["agreement"] for w in worst] == sorted(w["agreement"] for w in worst)
-    assert worst[0]["agreement"] == pytest.approx(min(shares))
+    assert worst[0]["agreement"] == pytest.approx(min(shares)) and {8, 20} <= {w["index"] for w in worst}
+    assert all(w["majority"] != w["label"] for w in worst)
 
 
 def test_without_labels_the_isolated_and_with_numbers_the_deviating(run, waves):

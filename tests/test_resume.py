@@ -222,3 +222,10 @@ def test_two_processes_begin_resume_and_leave_together(pictures, tmp_path):
     assert begun == resumed == (63, 1, 1, 64)
     assert "with seed=0" in changed and "Did you mean 'steps'" in mistyped and "cannot be split" in uneven
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run"]
+
+
+def test_very_short_series_resume(tmp_path):
+    data = np.random.default_rng(0).normal(size=(64, 2, 3)).astype(np.float32)
+    options = {"layout": "NCT", "batch_size": 16, "progress": False, "out": tmp_path / "short", "backbone.widths": (8,)}
+    selftaught.pretrain(data, steps=2, **options)
+    assert len(losses(selftaught.pretrain(data, steps=2, resume=True, **options))) > 0

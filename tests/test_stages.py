@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import time
 
 import numpy as np
 import pytest
+import torch
 
 from selftaught.contracts import Cosine, Group, OptionError, fit_type, parse, split_dotted
 from selftaught.plan import make_plan
@@ -69,10 +71,12 @@ def test_nones_and_schedules_of_the_user_are_written_and_read(source):
     ("method.temprature", 1, "temperature"), ("training.optimiser", "sgd", "optimizer"), ("views.jiter", 1, "jitter"),
     ("steps", 10**13, "at most"), ("epochs", 1e300, r"epochs=1e\+300 .* at most"), ("lr", "{[]:1}", "a number"),
     ("backbone", "convnett", "convnet"), ("training.optimizer", "adam", "adamw"),
+    ("training.schedule", "constant", "training.warmup has no effect"), ("training.lr", 0.5, "lr=0.1 and training.lr=0.5 are one setting"),
 ])
 def test_wrong_settings_are_sentences(source, key, value, said):
     with pytest.raises(OptionError, match=said):
-        plan = make_plan(source, {"method": "simclr", **({} if key == "epochs" else {"steps": 1}), key: value})
+        beside = {"training.schedule": {"training.warmup": 5}, "training.lr": {"lr": 0.1}}.get(key, {})
+        plan = make_plan(source, {"method": "simclr", **({} if key == "epochs" else {"steps": 1}), key: value, **beside})
         from selftaught.training import fit
 
         fit(plan.build_method(), plan.stream(source), plan.training(), plan.settings(progress=False))
@@ -82,6 +86,29 @@ def test_without_epochs_the_plan_times_itself(source):
     plan = make_plan(source, {"backbone.widths": (8, 16), "minutes": 0.001})
     assert plan["epochs"] >= 1 and "items/s" in plan.choices["epochs"].reason
     assert make_plan(source, {"backbone.widths": (8, 16), "minutes": 1e308})["epochs"] == 334  # enough
+
+
+def test_a_rate_among_the_training_options_is_the_users(source):
+    choice = make_plan(source, {"steps": 1, "training.lr": 0.5}).choices["lr"]
+    assert (choice.value, choice.by) == (0.5, "user")
+
+
+def test_the_time_that_reading_takes_is_planned_for():
+    class Slow:
+        def __len__(self):
+            return 64
+
+        def __getitem__(self, i):
+            time.sleep(0.02)
+            return np.full((8, 8, 3), i, np.uint8)
+
+    plan = make_plan(open_source(Slow()), {"backbone.widths": (8,), "minutes": 0.1, "batch_size": 32, "num_workers": 1, "method.hidden": 8})
+    assert plan["epochs"] <= 5  # 64 items of 20 ms are 1.3 s a pass, and there are 6 s
+
+
+def test_stages_give_numbers_of_any_kind(tmp_path):
+    give = {"a": np.float32(0.5), "b": np.int64(7), "c": torch.tensor(3)}
+    assert chain([Stage("numbers", lambda artifacts, folder: give)], tmp_path) == {"a": 0.5, "b": 7, "c": 3}
 
 
 def test_a_long_run_begins_at_once(source):

@@ -133,6 +133,43 @@ def test_a_run_killed_before_its_first_checkpoint_starts_anew(source, tmp_path):
     assert [line["loss"] for line in RunFolder(tmp_path / "run").metrics()] == losses
 
 
+def test_a_folder_fitted_twice_keeps_all_lines_and_true_step_numbers(source, tmp_path):
+    plan = make_plan(source, {**SMALL, "steps": 8})
+    folder = RunFolder(tmp_path / "twice")
+    folder.open(resume=False)
+    go = lambda stop: fit(plan.build_method(), plan.stream(source), plan.training(),  # noqa: E731
+                          replace(plan.settings(progress=False), stop_after=stop), folder=folder)
+    go(4)
+    go(None)
+    go(3)  # a schedule that is over already
+    assert [line["step"] for line in folder.metrics()] == [*range(1, 9)]
+    assert sorted(p.name for p in folder.checkpoints.iterdir()) == ["step-00000004", "step-00000008"]
+    folder.close()
+
+
+def test_a_stream_is_left_in_its_own_order(source):
+    class Backwards(_NoGuards):
+        def order(self, epoch, order):
+            return order[::-1].copy()
+
+    plan = make_plan(source, {**SMALL, "steps": 2})
+    stream = plan.stream(source)
+    before = next(stream.requests(0, 1, rank=0, world=1, accumulate=1))[2]
+    settings = plan.settings(progress=False)
+    fit(Backwards(plan.build_backbone()), stream, plan.training(), settings)
+    np.testing.assert_array_equal(next(stream.requests(0, 1, rank=0, world=1, accumulate=1))[2], before)
+
+
+def test_micro_batches_of_one_item_are_no_trouble(source):
+    assert np.isfinite(run(source, method="diet", steps=3, batch_size=4, **{"training.accumulate": 4})).all()
+
+
+def test_the_last_rate_is_at_most_the_peak():
+    at = lambda step, **options: rate_schedule(Training(**options), 1e-3, Clock(0, 100, 0, 10, 10, 0))(Clock(step, 100, 9, 10, 10, 0))  # noqa: E731
+    assert at(100, final_lr=1e-4) == pytest.approx(1e-4) and at(50, final_lr=1e-2) == at(100, final_lr=1e-2) == pytest.approx(1e-3)
+    assert at(100, schedule="infinite") == pytest.approx(1e-5, rel=0.1) and at(100, schedule="infinite", final_lr=1e-6) < 2e-6
+
+
 def test_the_gradient_is_clipped_to_its_norm(source):
     """With SGD and one step, weights move by lr × a gradient of at most the clip's norm, of all together or of each parameter."""
     moved = {}

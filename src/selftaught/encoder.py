@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import copy
 import json
-import shutil
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from torch import Tensor, nn
 
 from .contracts import BadItem, Batch, Clean, DataError, Features, OptionError, SelftaughtError, Source
-from .contracts.stored import damaged, read_json, read_tensors
+from .contracts.stored import damaged, read_json, read_tensors, whole_folder, write_text
 from .modalities import Modality, Preprocessing, find_modality
 from .sources import open_source
 
@@ -150,26 +150,24 @@ class Encoder:
     # ---- on disk ---------------------------------------------------------------------------------------------------
 
     def save(self, folder: str | Path) -> Path:
-        """Writes model.safetensors and encoder.json; the folder appears at once or not at all."""
+        """Writes model.safetensors and encoder.json; the folder appears at once or not at all, in place of an encoder that is there.
+        OptionError where anything else is."""
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        temporary = folder.with_name(f".{folder.name}.tmp")
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in self.backbone.state_dict().items()},
-                  temporary / "model.safetensors")
-        if self.items is not None:
-            save_file({"items": torch.from_numpy(self.items.view(np.int64))}, temporary / "items.safetensors")
+        if folder.exists() and not (folder / "encoder.json").is_file() and (folder.is_file() or any(folder.iterdir())):
+            raise OptionError(f"{folder} is there and is no encoder: nothing is replaced; name another folder.")
         backbone = {"name": self.backbone_name, "options": self.backbone_options}
         if self.backbone_name == "custom" and self.around:
             backbone["around"] = list(self.around)
         described = {"format": FORMAT, "backbone": backbone,
                      "width": self.width, "preprocessing": self.preprocessing.to_json(), "lineage": self.lineage}
-        (temporary / "encoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
-        if folder.exists():
-            shutil.rmtree(folder)
-        temporary.rename(folder)
+        with whole_folder(folder) as temporary:
+            save_file({k: v.detach().cpu().contiguous().clone() for k, v in self.backbone.state_dict().items()},
+                      temporary / "model.safetensors")
+            if self.items is not None:
+                save_file({"items": torch.from_numpy(self.items.view(np.int64))}, temporary / "items.safetensors")
+            (temporary / "encoder.json").write_text(json.dumps(described, indent=1), encoding="utf-8")
         return folder
 
     @classmethod
@@ -202,10 +200,12 @@ class Encoder:
         return encoder
 
     def export_onnx(self, path: str | Path, *, tolerance: float = 1e-4) -> float:
-        """Writes an ONNX graph (prepared x [B, …] → pooled [B, D]) and `PATH.json`, the preprocessing, beside it.
+        """Writes an ONNX graph (prepared x [B, …] → pooled [B, D]) and `PATH.json`, the preprocessing, beside it. Where items vary in
+        length the graph also takes lengths int64 [B]; x is then filled up to the longest.
 
-        Runs the graph in onnxruntime and returns the largest difference from this encoder, relative to the largest feature;
-        raises SelftaughtError above `tolerance` and OptionError where onnx is not installed (extra 'export').
+        Runs the graph in onnxruntime over batches of several sizes and returns the largest difference from this encoder, relative to the
+        largest feature; raises SelftaughtError above `tolerance`, or where there is no such graph, and OptionError where onnx is not
+        installed (extra 'export').
         """
         try:
             import onnxruntime
@@ -213,24 +213,52 @@ class Encoder:
         except (ImportError, OSError) as error:
             raise OptionError(f"ONNX export needs {error.name}: pip install selftaught[export].") from None
         path = Path(path)
-        example = self.example(3)
-        graph = _Pooled(self.backbone).cpu().eval()
+        if not path.parent.is_dir() or path.is_dir():
+            raise OptionError(f"{path} is a folder: name a file in it." if path.is_dir() else
+                              f"There is no folder {path.parent} to write {path.name} to: make it first.")
+        graph = _Pooled(copy.deepcopy(self.backbone)).cpu().eval()
+        temporary = path.with_name(f".{path.name}.tmp")
+        try:
+            self._write_onnx(graph, temporary)
+            session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+            difference = 0.0
+            for n in (1, 2, 5):
+                example = self._inputs(n)
+                with torch.no_grad():
+                    expected = graph(*example.values()).numpy()
+                try:
+                    found = session.run(None, {name: value.numpy() for name, value in example.items()})[0]
+                except Exception as error:  # onnxruntime's own classes, which have no common name
+                    raise SelftaughtError(f"The ONNX graph of {self.backbone_name} does not run on {n} items, and was not kept: "
+                                          f"{str(error).splitlines()[0][:200]}") from None
+                difference = max(difference, float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12)))
+            if not difference <= tolerance:
+                raise SelftaughtError(f"The ONNX graph of {self.backbone_name} differs from the encoder by {difference:.2g} (relative), "
+                                      f"more than {tolerance:g}; it was not kept.")
+            described = {"format": FORMAT, "inputs": list(example), "output": "pooled", "preprocessing": self.preprocessing.to_json(),
+                         "lineage": self.lineage, "round_trip_difference": difference}
+            write_text(path.with_name(path.name + ".json"), json.dumps(described, indent=1))
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+        return difference
+
+    def _write_onnx(self, graph: nn.Module, path: Path) -> None:
+        example = self._inputs(3)
+        batch = torch.export.Dim("batch", min=1, max=65536)
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
-            expected = graph(example).numpy()
-            torch.onnx.export(graph, (example,), str(path), input_names=["x"], output_names=["pooled"], verbose=False,
-                              dynamic_shapes={"x": {0: torch.export.Dim("batch", min=1, max=65536)}}, external_data=False)
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        found = session.run(None, {"x": example.numpy()})[0]
-        difference = float(np.abs(found - expected).max() / max(np.abs(expected).max(), 1e-12))
-        if not difference <= tolerance:
-            path.unlink()
-            raise SelftaughtError(f"The ONNX graph of {self.backbone_name} differs from the encoder by {difference:.2g} (relative), "
-                                  f"more than {tolerance:g}; it was not kept.")
-        described = {"format": FORMAT, "input": "x", "output": "pooled", "preprocessing": self.preprocessing.to_json(),
-                     "lineage": self.lineage, "round_trip_difference": difference}
-        path.with_name(path.name + ".json").write_text(json.dumps(described, indent=1), encoding="utf-8")
-        return difference
+            try:
+                torch.onnx.export(graph, tuple(example.values()), str(path), input_names=list(example), output_names=["pooled"],
+                                  verbose=False, dynamic_shapes={name: {0: batch} for name in example}, external_data=False)
+            except Exception as error:  # whatever the exporter meets
+                reason = str(error.__cause__ or error).strip().partition("\n")[0]
+                raise SelftaughtError(f"{self.backbone_name} cannot be written as an ONNX graph: {reason[:300]}") from None
+
+    def _inputs(self, n: int) -> dict[str, Tensor]:
+        """Noise for n items: x, and lengths where they vary."""
+        x, span = self.example(n), self.preprocessing.facts.lengths
+        return {"x": x} if span is None else {"x": x, "lengths": torch.linspace(span[1], span[0], n).round().long()}
 
     def example(self, n: int = 2) -> Tensor:
         """A prepared input of the right shape and type, of noise."""
@@ -258,14 +286,14 @@ class EncoderTransformer(TransformerMixin, BaseEstimator):
 
 
 class _Pooled(nn.Module):
-    """Prepared x → pooled, for export."""
+    """Prepared x, and perhaps lengths, → pooled, for export."""
 
     def __init__(self, backbone: nn.Module):
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.backbone(x).pooled
+    def forward(self, x: Tensor, lengths: Tensor | None = None) -> Tensor:
+        return self.backbone(x, lengths=lengths).pooled
 
 
 def _hash_rows(x: np.ndarray) -> np.ndarray:

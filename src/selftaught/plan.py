@@ -35,6 +35,7 @@ from .contracts import (
 )
 from .methods import Method
 from .modalities import Preprocessing, find_modality
+from .modalities.base import innermost
 from .sources import Loader, Quarantine
 from .training import Settings, Stream, as_json, duration, native_bfloat16, resolve_device
 
@@ -165,7 +166,7 @@ class Planner:
     """Takes the decisions one after another, each from the facts and the ones before."""
 
     def __init__(self, source: Source, overrides: dict[str, Any], preprocessing: Preprocessing | None = None):
-        self.preprocessing = preprocessing
+        self.preprocessing, self.resumed = preprocessing, preprocessing is not None
         overrides = {k: parse(v) for k, v in overrides.items()}
         self.module = overrides["backbone"] if isinstance(overrides.get("backbone"), nn.Module) else None
         self.given, self.nested = split_dotted(overrides, KEYS, GROUPS)
@@ -187,10 +188,10 @@ class Planner:
 
     def plan(self) -> Plan:
         modality = find_modality(self.source.modality)
-        resolution = self.given.get("resolution")
-        if resolution is not None and not (isinstance(resolution, int) and resolution >= 4):
-            raise OptionError(f"resolution={resolution!r} does not fit: expected a whole number of at least 4.")
-        if self.preprocessing is None:
+        if not self.resumed:
+            resolution = self.given.get("resolution")
+            if resolution is not None and not (isinstance(resolution, int) and resolution >= 4):
+                raise OptionError(f"resolution={resolution!r} does not fit: expected a whole number of at least 4.")
             self.preprocessing = modality.prepare(self.source, resolution=resolution, **modality.settings(self.nested["input"]))
         self.facts = self.preprocessing.facts
         method = self._method()
@@ -244,7 +245,8 @@ class Planner:
         self.choose("batch_size", batch, "256 suits most methods" if batch == 256 else f"{n} items give few larger batches")
         if not 1 <= self["batch_size"] <= n:
             raise OptionError(f"batch_size={self['batch_size']} does not fit: there are {n} items.")
-        own_optimiser = "optimizer" in self.nested["training"]
+        asked = set(self.nested["training"])
+        own_optimiser = "optimizer" in asked
         wide = self.module is not None or str(self["backbone"]).startswith(("resnet50", "vit_base", "timm:", "hf:"))
         for key, value in () if wide else method.small.items():
             group, _, name = key.rpartition(".")
@@ -259,7 +261,11 @@ class Planner:
             self.choices[f"{group}.{name}"] = Choice(value, "recipe", "fits a small network and a short run; the paper's is larger")
         rate = fit_type("lr", self.nested["training"].pop("lr", method.defaults.lr), 1.0)
         self.choices.pop("training.lr", None)
+        if "lr" in asked and self.given.setdefault("lr", rate) != rate:
+            raise OptionError(f"lr={self.given['lr']} and training.lr={rate} are one setting: give one of them.")
         self.choose("lr", rate, f"the recipe's, with {self._training(method).optimizer}", by="recipe")
+        if "warmup" in asked and not self.resumed and self._training(method).schedule == "constant":
+            raise OptionError("training.warmup has no effect with training.schedule=constant: leave one of them out.")
 
     def _training(self, method: type[Method]) -> Training:
         return training_with(method.defaults, self.nested["training"])
@@ -312,23 +318,30 @@ class Planner:
         most = max(200, -(-1000 // each))
         self.choices["steps"] = Choice(each, "plan", "")
         draft = Plan(method, self.choices, self.nested, self.preprocessing, self.facts, self.module)
-        seconds = seconds_a_step(draft, self.source)
-        fits = minutes * 60 / (seconds * each)
+        seconds, read = (each * part for part in seconds_a_step(draft, self.source))  # a pass
+        first = max(seconds, read / self["num_workers"]) if self["num_workers"] else seconds + read
+        remembers = getattr(innermost(self.source), "cache", None)
+        later = seconds if remembers and remembers() else first
+        fits = 1 + (minutes * 60 - first) / later
         if fits >= most:
-            return most, f"enough passes to settle; about {duration(seconds * each * most)} here"
+            return most, f"enough passes to settle; about {duration(first + later * (most - 1))} here"
         epochs = max(int(fits), 1)
-        return epochs, f"about {duration(seconds * each * epochs)} at {self['batch_size'] / seconds:,.0f} items/s measured here"
+        spent = first + later * (epochs - 1)
+        return epochs, f"about {duration(spent)} at {each * self['batch_size'] * epochs / spent:,.0f} items/s measured here"
 
 
-def seconds_a_step(plan: Plan, source: Source, *, clock: Callable[[], float] = time.perf_counter) -> float:
-    """Times views, forward and backward on a few items (after one round to warm up), scaled to the batch; leaves nothing behind."""
+def seconds_a_step(plan: Plan, source: Source, *, clock: Callable[[], float] = time.perf_counter) -> tuple[float, float]:
+    """Times views, forward and backward on a few items (after one round to warm up), and by itself reading them, in one process; both
+    scaled to the batch. Leaves nothing behind."""
     size = min(plan["batch_size"], 64)
     trial = replace(plan, choices={**plan.choices, "batch_size": Choice(size, "plan", ""), "num_workers": Choice(0, "plan", "")})
     device = torch.device(resolve_device(plan["device"]))
     method, stream = trial.build_method().to(device), trial.stream(source)
     if plan.channels_last:
         method.to(memory_format=torch.channels_last)
+    began = clock()
     batch = next(iter(stream.batches(0, 1, rank=0, world=1, accumulate=1))).to(device)
+    read = clock() - began if source.decodes and not source.resident else 0.0
     times = []
     for _ in range(3):
         began = clock()
@@ -340,4 +353,4 @@ def seconds_a_step(plan: Plan, source: Source, *, clock: Callable[[], float] = t
         if device.type == "cuda":
             torch.cuda.synchronize()
         times.append(clock() - began)
-    return min(times[1:]) * plan["batch_size"] / size
+    return min(times[1:]) * plan["batch_size"] / size, read * plan["batch_size"] / size

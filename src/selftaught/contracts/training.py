@@ -34,7 +34,8 @@ class Training:
 
     optimizer: sgd, adamw or lars. lr: peak learning rate per 256 samples; scale_lr: how it grows with the global batch size:
     linear (Goyal et al., 2017), sqrt (for adaptive optimisers; Malladi et al., 2022) or off. schedule: cosine,
-    constant or infinite. warmup: epochs of linear warm-up (at most a tenth of the run).
+    constant (without warm-up) or infinite. warmup: epochs of linear warm-up (at most a tenth of the run). final_lr: the last rate as it
+    is, not scaled, at most the peak; 0 with infinite: a hundredth of the peak.
     weight_decay: number or Schedule. clip: largest gradient norm, or None: of all parameters together, or of each alone (clip_each,
     DINO). decay_norm_and_bias: decay, and LARS adapts, all (SimSiam, SwAV).
     accumulate: micro-batches a step. groups: prefix of parameter names → Group.

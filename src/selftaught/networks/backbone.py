@@ -63,7 +63,7 @@ def mask_steps(x: Tensor, lengths: Tensor | None) -> Tensor:
     anything without lengths as it is."""
     if lengths is None:
         return x
-    return x.masked_fill(~valid_steps(lengths, x.shape[-1]).view(len(x), *[1] * (x.ndim - 2), -1), 0)
+    return x.masked_fill(~valid_steps(lengths, x.shape[-1]).view(x.shape[0], *[1] * (x.ndim - 2), -1), 0)
 
 
 def shorten(lengths: Tensor | None, stride: int) -> Tensor | None:

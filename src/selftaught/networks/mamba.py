@@ -78,7 +78,7 @@ class MambaStack(Transformer):
     def forward(self, tokens: Tensor, valid: Tensor | None, layers: Sequence[int]) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         wanted, order = self._numbers(layers), self._order(tokens, valid)
         back, outputs = order.argsort(1), {}
-        x = _at(torch.cat([self.cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1), order)
+        x = _at(torch.cat([self.cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1), order)
         seen = None if valid is None else F.pad(valid, (1, 0), value=True).gather(1, order)
         for number, block in enumerate(self.blocks):
             x = block(x, seen)

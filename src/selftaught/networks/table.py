@@ -52,7 +52,7 @@ class TableStem(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         numbers, codes = x[:, : self.numeric], x[:, self.numeric:]
         missing = torch.isnan(numbers)
-        hot = x.new_zeros(len(x), self.codes.total).scatter_(1, self.codes(codes), 1.0)
+        hot = x.new_zeros(x.shape[0], self.codes.total).scatter_(1, self.codes(codes), 1.0)
         return torch.cat([numbers.masked_fill(missing, 0.0), missing.to(x.dtype), hot], dim=1)
 
 

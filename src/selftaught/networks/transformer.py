@@ -64,7 +64,7 @@ class Transformer(nn.Module):
     def forward(self, tokens: Tensor, valid: Tensor | None, layers: Sequence[int]
                 ) -> tuple[Tensor, Tensor, list[Tensor] | None]:
         wanted = self._numbers(layers)
-        x = torch.cat([self.cls.expand(len(tokens), -1, -1).to(tokens.dtype), tokens], dim=1)
+        x = torch.cat([self.cls.expand(tokens.shape[0], -1, -1).to(tokens.dtype), tokens], dim=1)
         visible = None if valid is None else F.pad(valid, (1, 0), value=True)[:, None, None]
         outputs: dict[int, Tensor] = {}
         for number, block in enumerate(self.blocks):

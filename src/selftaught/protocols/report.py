@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ..contracts import Source
+from ..contracts.stored import write_text
 from ..encoder import Encoder
-from ..training import write_text
 from . import report_sections as sections
 from .nearest import pictured
 from .page import page, paragraph, section

@@ -122,7 +122,8 @@ def medoids(z: np.ndarray, count: int, seed: int) -> list[int]:
 
 
 def _failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) -> dict[str, Any]:
-    """The items whose neighbours disagree most with their label; without labels, the most isolated ones."""
+    """The items whose neighbours disagree most with their label, of classes those that most neighbours belong to another of; without
+    labels, the most isolated ones."""
     if sample.known.sum() < 2:
         near = similarity.mean(1)
         items = [{**sample.with_neighbours(int(i), place[i], similarity[i], 5), "mean_similarity": round(float(near[i]), 4)}
@@ -143,7 +144,7 @@ def _class_failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) -
     for i, other in majority.items():
         if other != sample.labels[i]:
             confusions[sample.classes[int(sample.labels[i])], sample.classes[int(other)]] += 1
-    for i in (int(i) for i in chosen if judged[i] and share[i] < 1):
+    for i in (int(i) for i in chosen if judged[i] and majority[i] != sample.labels[i]):
         items.append({**sample.with_neighbours(i, place[i], similarity[i], 5), "agreement": round(float(share[i]), 4),
                       "majority": sample.classes[int(majority[i])]})
     return {"kind": "disagreement", "voters": place.shape[1], "judged": int(judged.sum()),

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from ..contracts.stored import write_text
 from ..evaluation import Score
-from ..training import write_text
 
 NAMES = {"encoder": "encoder (pretrained)", "random": "random initialisation", "raw": "raw input",
          "supervised": "supervised, same network", "boosting": "gradient boosting on raw input"}
@@ -69,7 +69,7 @@ class Table:
             order = sorted(best.values(), key=lambda c: -c.score.value)
             first, rest = order[0], order[1:]
             share = f" ({budget:.0%})" if budget <= 1 else ""
-            line = (f"with {first.labels} labels{share}: {NAMES.get(first.representation, first.representation)} wins "
+            line = (f"with {first.labels} labels{share}: {NAMES.get(first.representation, first.representation)}{' wins' if rest else ''} "
                     f"({first.protocol} {first.score.value:.3f})")
             if rest:
                 clear = first.score.low > rest[0].score.high

@@ -203,7 +203,7 @@ def interval(values: np.ndarray, share: float = 0.05) -> tuple[float, float]:
 
 def write_json(path: Path, data: Any) -> None:
     """Whole or not at all; values that are not finite are written as null."""
-    from ..training.checkpoint import write_text
+    from ..contracts.stored import write_text
 
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, json.dumps(finite(data), indent=1, ensure_ascii=False) + "\n")

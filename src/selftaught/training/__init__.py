@@ -1,6 +1,6 @@
 """The engine: `fit` and what it is made of."""
 
-from .checkpoint import checkpoints, load_checkpoint, save_checkpoint, write_text
+from .checkpoint import checkpoints, load_checkpoint, save_checkpoint
 from .decisions import as_json, recorded, refuse_changes
 from .fit import Engine, Outcome, Settings, fit
 from .folder import RunFolder
@@ -14,5 +14,5 @@ from .stream import Stream
 __all__ = [
     "LARS", "Engine", "Health", "Interrupted", "Outcome", "Place", "Progress", "RunFolder", "Settings", "Stream", "Verdict", "as_json",
     "build_optimiser", "checkpoints", "duration", "fit", "launch", "load_checkpoint", "native_bfloat16", "parameter_groups",
-    "recorded", "refuse_changes", "resolve_device", "save_checkpoint", "write_text",
+    "recorded", "refuse_changes", "resolve_device", "save_checkpoint",
 ]

@@ -12,7 +12,7 @@ from typing import Any
 
 from .. import __version__
 from ..contracts import OptionError
-from .checkpoint import write_text
+from ..contracts.stored import write_text
 
 
 @dataclass
@@ -59,7 +59,7 @@ def chain(stages: Sequence[Stage], folder: str | Path, artifacts: dict[str, Any]
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, default=os.fspath)
+    return json.dumps(value, sort_keys=True, default=lambda thing: thing.item() if hasattr(thing, "item") else os.fspath(thing))
 
 
 def _file(value: Any) -> Path | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 import re
 import shutil
 from pathlib import Path
@@ -16,29 +15,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 from ..contracts import SelftaughtError
-from ..contracts.stored import read_json, read_tensors
+from ..contracts.stored import read_json, read_tensors, whole_folder
 
 _STEP = re.compile(r"step-(\d+)$")
-
-
-def sync(path: Path) -> None:
-    """Forces a file or folder to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replaces a file at once: readers see the old text or the new one, never half of it."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        sync(temporary)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def checkpoints(folder: Path) -> list[tuple[int, Path]]:
@@ -69,24 +48,15 @@ def save_checkpoint(folder: Path, step: int, method: nn.Module, optimiser: torch
 
     Raises SelftaughtError naming the last whole checkpoint when the disk is full or the folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    final, temporary = folder / f"step-{step:08d}", folder / f".step-{step:08d}.tmp"
+    final = folder / f"step-{step:08d}"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir()
-        save_file(_plain(method.state_dict()), temporary / "method.safetensors")
-        save_file(_plain(_optimiser_tensors(optimiser)), temporary / "optimiser.safetensors")
-        if seen:
-            save_file({k: torch.from_numpy(v.view(np.int64)) for k, v in seen.items()}, temporary / "seen.safetensors")
-        (temporary / "state.json").write_text(json.dumps({"format": 1, "step": step, **state}), encoding="utf-8")
-        for part in temporary.iterdir():
-            sync(part)
-        if final.exists():
-            shutil.rmtree(final)
-        os.replace(temporary, final)
-        sync(folder)
+        with whole_folder(final) as temporary:
+            save_file(_plain(method.state_dict()), temporary / "method.safetensors")
+            save_file(_plain(_optimiser_tensors(optimiser)), temporary / "optimiser.safetensors")
+            if seen:
+                save_file({k: torch.from_numpy(v.view(np.int64)) for k, v in seen.items()}, temporary / "seen.safetensors")
+            (temporary / "state.json").write_text(json.dumps({"format": 1, "step": step, **state}), encoding="utf-8")
     except Exception as error:  # safetensors wraps OSError in an exception of its own
-        shutil.rmtree(temporary, ignore_errors=True)
         whole = checkpoints(folder)
         kept = f"the last whole checkpoint is {whole[-1][1]}" if whole else "there is no earlier checkpoint"
         raise SelftaughtError(f"Could not write the checkpoint of step {step} to {folder} ({error}); {kept}. "
@@ -114,11 +84,11 @@ def load_checkpoint(path: Path, method: nn.Module, optimiser: torch.optim.Optimi
         for group in optimiser.param_groups:
             for name, p in zip(group["names"], group["params"]):
                 if name in saved:
-                    optimiser.state[p] = {k: _like(p, v) for k, v in saved[name].items()}
+                    optimiser.state[p] = {k: v if k == "step" else _like(p, v) for k, v in saved[name].items()}
     return {**state, "seen": {k: v.numpy().view(np.uint64) for k, v in seen.items()}}
 
 
 def _like(parameter: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
     if value.shape != parameter.shape:
-        return value  # AdamW's step counter stays a CPU scalar
+        return value
     return torch.empty_like(parameter, dtype=value.dtype).copy_(value)

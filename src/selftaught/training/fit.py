@@ -106,8 +106,9 @@ class Engine:
         self.outcome = Outcome()
         self.start, self.saved = 0, None
         self._resume()
+        self.order = self.main.order
         if type(method).order is not Method.order:
-            self.main.order = lambda epoch: method.order(epoch, epoch_order(self.main.seed, self.main.name, epoch, self.main.size))
+            self.main.reorder(lambda epoch: method.order(epoch, epoch_order(self.main.seed, self.main.name, epoch, self.main.size)))
 
     def clock(self, step: int) -> Clock:
         each = self.main.steps_per_epoch
@@ -117,7 +118,7 @@ class Engine:
 
     def run(self, interruption: Interruption) -> Outcome:
         steps, each = self.settings.steps, self.main.steps_per_epoch
-        last = min(steps, self.settings.stop_after or steps)
+        last = max(self.start, min(steps, self.settings.stop_after or steps))
         rate = rate_schedule(self.training, self.peak, self.clock(0))
         progress = Progress(steps, start=self.start, shown=self.settings.progress and self.place.leads)
         readers = {name: s.batches(self.start, steps, **self._slice()) for name, s in self.streams.items() if s is not self.main}
@@ -297,5 +298,6 @@ class Engine:
             self.folder.cut_metrics(self.start)  # lines of steps after the checkpoint, all where there is none
 
     def close(self) -> None:
+        self.main.reorder(self.order)
         self.health.close()
         self.tracker.close()

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from ..contracts import OptionError, SelftaughtError
-from ..contracts.stored import read_json
-from .checkpoint import checkpoints, write_text
+from ..contracts.stored import read_json, write_text
+from .checkpoint import checkpoints
 
 _RESTORE = "Restore it, or start anew with another --out."
 
@@ -86,6 +86,9 @@ class RunFolder:
 
     def cut_metrics(self, step: int) -> None:
         """Drops the lines of steps after `step` (written after the checkpoint that is resumed) and half-written ones."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
         kept = [line for line in self.metrics() if line["step"] <= step]
         write_text(self._metrics, _written(kept))
 

@@ -39,7 +39,7 @@ class Health:
     """Watches the student's embedders. `every` steps it measures up to `rows` rows; no second forward, no synchronisation until
     the engine reads its numbers with the rest of the log.
 
-    Collapsed means: in `patience` checks in a row, after the first twentieth of the run, either the spread of the
+    Collapsed means: in `patience` checks in a row, after the first twentieth of the run or 200 steps, either the spread of the
     l2-normalised outputs (1 = isotropic, 0 = all equal) lies below `least_spread` and below a tenth of what it was at the first
     step, or their effective rank likewise below `least_rank` (all on one line), or their raw scale has shrunk below `least_scale` of the
     first step's.
@@ -83,6 +83,8 @@ class Health:
         """Names and a stacked tensor of what the armed forward showed; still on the device."""
         names, values = [], []
         for place, seen in self._seen.items():
+            if len(seen) < 2:
+                continue  # one row has neither rank nor spread
             z = seen.float()
             names += [f"{place}_{m}" for m in MEASURES]
             # no more rows than dims are needed to see a collapse, and the spectrum of a wide head would cost more than the step
@@ -100,7 +102,7 @@ class Health:
             return self.verdict
         for key, value in numbers.items():
             self.first.setdefault(key, value)
-        if step < max(0.05 * clock.steps, 2 * self.every) and step < 200:
+        if step < min(max(0.05 * clock.steps, 2 * self.every), 200):
             return self.verdict
         sick = [text for place in ("head", "features") if (text := self._sick(place, numbers))]
         self.strikes = self.strikes + 1 if sick else 0

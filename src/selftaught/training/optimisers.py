@@ -90,14 +90,15 @@ def peak_rate(training: Training, batch_size: int) -> float:
 
 
 def rate_schedule(training: Training, peak: float, clock: Clock) -> Schedule:
-    """The learning rate over the run; warm-up is at most a tenth of it."""
+    """The learning rate over the run; warm-up is at most a tenth of it, and the last rate at most the peak."""
     warmup = min(training.warmup * clock.steps_per_epoch / max(clock.steps, 1), 0.1)
+    final = min(training.final_lr, peak)
     if training.schedule == "cosine":
-        return WarmupCosine(peak, training.final_lr, warmup)
+        return WarmupCosine(peak, final, warmup)
     if training.schedule == "constant":
         return Constant(peak)
     if training.schedule == "infinite":
-        return Infinite(peak, 0.5 * peak, max(training.final_lr, 0.01 * peak), warmup=warmup)
+        return Infinite(peak, 0.5 * peak, final or 0.01 * peak, warmup=warmup)
     raise nearest(training.schedule, SCHEDULES, what="schedule")
 
 

@@ -47,6 +47,9 @@ class Stream:
     def steps_per_epoch(self) -> int:
         return self.size // self.batch_size
 
+    def reorder(self, order: Callable[[int], np.ndarray] | None) -> None:
+        self.order, self._cache = order, {}
+
     def _order(self, epoch: int) -> np.ndarray:
         if epoch not in self._cache:
             self._cache = {epoch: self.order(epoch) if self.order else epoch_order(self.seed, self.name, epoch, self.size)}

@@ -12,6 +12,7 @@ from torch import nn
 
 import selftaught
 from selftaught.contracts import Clean, DataError, OptionError, SelftaughtError
+from selftaught.sources import open_source
 
 OPTIONS = {"steps": 6, "batch_size": 16, "progress": False, "precision": "32-true", "method.hidden": 16}
 
@@ -147,3 +148,33 @@ def test_bad_items_are_nan_rows_and_counted(tmp_path):
         rows = run.encoder.embed(tmp_path)
     assert [w.filename for w in seen] == [__file__]
     assert np.isnan(rows[5]).all() and np.isfinite(np.delete(rows, 5, axis=0)).all()
+
+
+def test_arrays_are_read_in_the_layout_of_training(tmp_path):
+    rng = np.random.default_rng(0)
+    x, square = rng.normal(size=(40, 2, 24)).astype(np.float32), rng.normal(size=(40, 16, 16)).astype(np.float32)
+    turned = np.ascontiguousarray(x.transpose(0, 2, 1))
+    np.savez(tmp_path / "x.npz", x=turned)
+    options = {"layout": "NTC", "steps": 1, "batch_size": 8, "progress": False, "method.hidden": 8, "backbone.widths": (8,)}
+    encoder = selftaught.pretrain(turned, out=tmp_path / "run", **options).encoder
+    expected = encoder.embed(encoder.open(x, layout="NCT"))
+    for data in (turned, list(turned), (turned, np.arange(40) % 2), tmp_path / "x.npz"):
+        np.testing.assert_allclose(selftaught.load(tmp_path / "run").embed(data), expected, atol=1e-5)
+    np.testing.assert_allclose(encoder.as_sklearn().fit_transform(turned), expected, atol=1e-5)
+    assert selftaught.pretrain(square, out=tmp_path / "square", **options).encoder.embed(square).shape == (40, 8)  # no image
+
+
+def test_files_need_no_layout_of_arrays(tmp_path):
+    x = np.random.default_rng(0).integers(0, 255, (12, 3, 8, 8), dtype=np.uint8)
+    encoder = selftaught.pretrain(x, layout="NCHW", out=tmp_path / "run", **{**OPTIONS, "batch_size": 4, "backbone.widths": (8,)}).encoder
+    pictures = [Image.fromarray(item.transpose(1, 2, 0)) for item in x]
+    (tmp_path / "files").mkdir()
+    for i, picture in enumerate(pictures):
+        picture.save(tmp_path / "files" / f"{i:02d}.png")
+    for data in (pictures, tmp_path / "files"):
+        np.testing.assert_allclose(encoder.embed(data), encoder.embed(x), atol=1e-5)
+
+
+def test_a_pair_is_items_and_their_labels():
+    source = open_source((np.zeros((6, 2, 9)) + np.arange(9), [0, 1, 2] * 2))
+    assert source.modality == "series" and source.labels.tolist() == [0, 1, 2] * 2

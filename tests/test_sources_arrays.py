@@ -393,6 +393,7 @@ def test_real_images_in_parquet():
     assert len(source) == 10000 and source.facts.shape == (3, 32, 32) and np.bincount(source.labels).tolist() == [1000] * 10
 
 
+@pytest.mark.filterwarnings("ignore:the matrix subclass")
 @pytest.mark.parametrize("kind", [">f8", ">i4", ">f4", "g", "f2"])
 def test_numbers_of_other_machines_are_read(tmp_path, kind):
     x = np.random.default_rng(0).normal(0, 9, (20, 4)).astype(kind)

@@ -27,12 +27,14 @@ class _Commands(TyperGroup):
 app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
                   help="Give it data without labels; get an encoder, proof of how good it is, and the best use of the few labels.")
 
-Data = Annotated[str, typer.Argument(help="A folder, archive, table, .npy/.npz file or embedded:NAME.")]
+Data = Annotated[str, typer.Argument(help="A folder, archive, table, .npy/.npz file or embedded:NAME; FILE::PART reads a part.")]
 RunPath = Annotated[str, typer.Argument(help="A run folder, or an encoder folder.")]
 Target = Annotated[str | None, typer.Option(help="Column that holds the labels [none].", show_default=False)]
 GroupName = Annotated[str | None, typer.Option("--group", help="Column whose items splits must keep together [none].",
                                                show_default=False)]
-Layout = Annotated[str | None, typer.Option(help="Order of an array's axes, such as NCHW, NCT or NTHWC [inferred].", show_default=False)]
+Layout = Annotated[str | None, typer.Option(
+    help="Order of an array's axes (NHWC NCHW NHW, NCT NTC NT, NTHW NTHWC NTCHW NCTHW, NDHW NCDHW NDHWC) or parts of texts (file, line, "
+         "paragraph, text=COLUMN, pack) [inferred, or as in training].", show_default=False)]
 Modality = Annotated[str | None, typer.Option(help="Kind of data where files or arrays do not say: image, series, table, audio, text, "
                                                    "video, volume or points [inferred].", show_default=False)]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]

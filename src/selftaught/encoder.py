@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from .contracts import BadItem, Batch, Clean, DataError, Features, OptionError, SelftaughtError, Source
 from .contracts.stored import damaged, read_json, read_tensors, whole_folder, write_text
 from .modalities import Modality, Preprocessing, find_modality
-from .sources import open_source
+from .sources import open_source, speaks_of
 
 FORMAT = 1
 
@@ -59,8 +59,12 @@ class Encoder:
     # ---- embedding -------------------------------------------------------------------------------------------------
 
     def open(self, data: Any, **options: Any) -> Source:
-        """The data as a source prepared as in training. Raises DataError when it is of another modality or shape."""
-        source = open_source(data, **{"least": 1, **self.modality.opens_with, **options})
+        """The data as a source prepared as in training, arrays in its layout unless `options`, of `open_source`, say another. Raises
+        DataError when it is of another modality or shape."""
+        layout = self.preprocessing.facts.layout
+        known = {"layout": layout} if layout is not None and speaks_of(layout, data) else {}
+        given = {name: value for name, value in options.items() if value is not None}
+        source = open_source(data, **{"least": 1, **self.modality.opens_with, **known, **given})
         if source.modality != self.preprocessing.modality:
             raise DataError(f"This encoder takes {self.preprocessing.modality} data, but what was given is {source.modality} data.")
         self.modality.configure(source, self.preprocessing)

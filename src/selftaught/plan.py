@@ -148,6 +148,8 @@ class Plan:
 ABILITIES = {"tokens": "tokens", "keep": "an encoder of some tokens only", "layers": "outputs of its blocks",
              "mask_tokens": "places for mask tokens"}
 
+LARGE = 20_000_000  # parameters from which a module of the user's own gets the paper's recipe; a ResNet-50 has 23.5 million
+
 MOST_STEPS = 10**12
 """Thirty years of milliseconds; what is counted per step stays far within 64 bits."""
 
@@ -247,7 +249,10 @@ class Planner:
             raise OptionError(f"batch_size={self['batch_size']} does not fit: there are {n} items.")
         asked = set(self.nested["training"])
         own_optimiser = "optimizer" in asked
-        wide = self.module is not None or str(self["backbone"]).startswith(("resnet50", "vit_base", "timm:", "hf:"))
+        if self.module is not None:
+            wide = sum(p.numel() for p in self.module.parameters()) > LARGE
+        else:
+            wide = str(self["backbone"]).startswith(("resnet50", "vit_base", "timm:", "hf:"))
         for key, value in () if wide else method.small.items():
             group, _, name = key.rpartition(".")
             group = group or "method"

@@ -20,11 +20,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Facts:
-    """modality: image, series, table … samples: items in the source. shape: of one item as the network will see it, channels
-    first, without the batch: (C, H, W), (C, T), (F,), (T,) for token ids. vocabulary: how many ids there are, else None.
-    lengths: shortest and longest where they vary. classes: of the target where one was named, else None. columns: of a table.
-    steps: optimiser steps, set by the engine. notes: sentences a person should read (columns left out, label-like columns,
-    duplicates)."""
+    """modality: image, series, table … samples: items in the source. shape: of one item as the network will see it, channels first, without
+    the batch: (C, H, W), (C, T), (F,), (T,) for token ids. vocabulary: how many ids there are, else None. lengths: shortest and longest
+    where they vary. classes: of the target where one was named, else None. columns: of a table. layout: as it was asked for, else None.
+    steps: optimiser steps, set by the engine. notes: sentences a person should read (columns left out, label-like columns, duplicates)."""
 
     modality: str
     samples: int
@@ -37,6 +36,7 @@ class Facts:
     bit_depth: int | None = None
     vocabulary: int | None = None
     notes: tuple[str, ...] = ()
+    layout: str | None = None
 
     @property
     def axes(self) -> int:

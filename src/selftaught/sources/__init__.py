@@ -3,7 +3,7 @@
 from importlib import import_module
 
 _HOME = {
-    "open_source": "opening", "ImageArrays": "arrays", "SeriesArrays": "series", "TableSource": "tables",
+    "open_source": "opening", "speaks_of": "opening", "ImageArrays": "arrays", "SeriesArrays": "series", "TableSource": "tables",
     "Subset": "subsets", "subset": "subsets", "with_labels": "subsets", "align_classes": "subsets",
     "ImageFiles": "images", "ImageArchive": "images", "ImageParquet": "images",
     "PointsFiles": "points", "PointsArchive": "points", "PointsArrays": "points",

@@ -21,8 +21,8 @@ def open_source(data: Any, *, target: str | None = None, group: str | None = Non
 
     data: a path (folder, archive, Parquet, CSV, .npy, .npz; 'FILE::PART' reads a part: a folder of an archive, the arrays
     X_PART of an .npz, the rows COLUMN=VALUE of a table), 'embedded:NAME', a list of paths or arrays, an ndarray, a tensor, a
-    torch Dataset, a DataFrame, an Arrow table, a dict of arrays x, y, group, a Hugging Face Dataset, or a Source (returned as
-    is). target, group: names of the columns (or arrays) with labels and groups. layout: NHWC, NCHW, NHW, NCT, NTC or NT where
+    torch Dataset, a DataFrame, an Arrow table, a dict of arrays x, y, group, a pair (x, y), a Hugging Face Dataset, or a Source
+    (returned as is). target, group: names of the columns (or arrays) with labels and groups. layout: NHWC, NCHW, NHW, NCT, NTC or NT where
     the axes cannot be told; of video NTHW, NTHWC, NTCHW, NCTHW; of volumes NDHW, NCDHW, NDHWC; of texts: file, line, paragraph,
     text=COLUMN, pack (see `text_layout`). modality: image, series, table, audio, text, video, volume or points where the
     kind cannot. least: fewer items are an error; 1 to only encode.
@@ -57,7 +57,18 @@ def _as_asked(source: Source, asked: Asked, what: str) -> Source:
         raise OptionError(f"{read}, not as {asked.modality}: leave modality={asked.modality} out, or give other data.")
     if asked.layout is not None and (other := modality_of_layout(asked.layout)) != source.modality:
         raise OptionError(f"{read}, but layout={asked.layout} is for {other} data: leave it out.")
+    if asked.layout is not None:
+        source.facts = source.facts.with_(layout=asked.layout)
     return source
+
+
+def speaks_of(layout: str, data: Any) -> bool:
+    """Whether a layout that was asked for with other data can be meant of these: axes of arrays, columns and parts of texts."""
+    if isinstance(data, (str, os.PathLike)):
+        path = Path(str(data).partition("::")[0]).expanduser()
+        return not path.is_dir() if is_text_layout(layout) else path.is_dir() or path.suffix in (".npy", ".npz")
+    parts = data if isinstance(data, (list, tuple)) else [data]
+    return is_text_layout(layout) or all(isinstance(part, (np.ndarray, dict)) or hasattr(part, "detach") for part in parts)
 
 
 def _object(data: Any, asked: Asked) -> Source:
@@ -67,6 +78,8 @@ def _object(data: Any, asked: Asked) -> Source:
     from .items import open_dataset, to_numpy
     from .text_objects import open_texts
 
+    if _labelled(data):
+        data = dict(zip("xy", data))
     if is_huggingface(data):
         return open_huggingface(data, asked)
     if type(data).__module__.partition(".")[0] in ("pandas", "pyarrow"):
@@ -93,6 +106,12 @@ def _object(data: Any, asked: Asked) -> Source:
         return open_dataset(data, asked, origin=type(data).__name__)
     raise OptionError(f"A {type(data).__name__} cannot be opened: give a path, an array, a tensor, a data frame, a torch "
                       "Dataset or a dict of arrays.")
+
+
+def _labelled(data: Any) -> bool:
+    """Whether it is a pair (x, y), as scikit-learn's data sets come: items of at least one axis, and a label each."""
+    return isinstance(data, tuple) and len(data) == 2 and np.ndim(data[1]) == 1 and len(data[0]) == len(data[1]) and (
+        hasattr(data[0], "shape") and data[0].ndim > 1 or isinstance(data[0], list) and all(np.ndim(item) for item in data[0]))
 
 
 def _paths(data: Any) -> bool:

@@ -311,3 +311,12 @@ def test_settings_of_the_input_reach_the_network():
                                   (source_of("video", 8), {"input.frames": 10**9}, "longest clip")):
         with pytest.raises(OptionError, match=said):
             make_plan(source, options)
+
+
+def test_batches_with_and_without_lengths_are_joined():
+    slots = torch.arange(2)
+    full, short = Batch({"x": torch.zeros(2, 1, 8)}, slots, slots, slots), Batch({"x": torch.zeros(2, 1, 8)}, slots, slots, slots)
+    short.lengths = torch.tensor([3, 5])
+    for batches, expected in (([full, short], [8, 8, 3, 5]), ([short, full], [3, 5, 8, 8])):
+        assert find_modality("series").concat(batches).lengths.tolist() == expected
+    assert find_modality("series").concat([full, full]).lengths is None

@@ -25,6 +25,8 @@ from selftaught.contracts import (
 )
 from selftaught.modalities.base import Preprocessing
 from selftaught.modalities.image import ImageModality, default_resolution
+from selftaught.modalities.image_statistics import measure
+from selftaught.sources import ImageArrays
 
 IMAGE = ImageModality()
 
@@ -198,3 +200,10 @@ def test_pictures_are_rgb_in_the_aspect_of_the_original(channels):
     same = IMAGE.picture(item | {"size": np.array([32, 32])}, preprocessing, side=32)
     if channels >= 3:
         assert np.array_equal(same, item["x"][:3].transpose(1, 2, 0))
+
+
+def test_bands_of_real_numbers_are_measured_all_over_the_image():
+    ramp = np.linspace(0, 46, 64, dtype=np.float32)
+    x = np.broadcast_to(ramp, (8, 64, 64, 64)).copy()  # 64 bands of 64 × 64, which differ from left to right
+    found, *_ = measure(ImageArrays(x, layout="NCHW"), 8)
+    assert found["low"] < 1 and found["high"] > 45 and found["mean"] == pytest.approx([0.5] * 64, abs=0.05)

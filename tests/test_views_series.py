@@ -270,3 +270,12 @@ def test_options_are_read_by_name_from_values_and_from_words():
     for wrong in impossible:
         with pytest.raises(OptionError, match=next(iter(wrong)) + "|crops"):
             with_options(SeriesSpec(), wrong, what="series view")
+
+
+def test_the_length_of_long_views_is_exact():
+    steps, count = 48_000, 9
+    x, lengths = noise(count, steps=steps), 47_990 + torch.arange(count)
+    view = maker(SeriesSpec(), steps)(batch(x.masked_fill(torch.arange(steps) >= lengths[:, None, None], 0.0), lengths), draws(count))[0]
+    assert torch.equal(view.lengths, lengths)
+    half = maker(SeriesSpec(), steps // 2, window=steps)(batch(x, lengths), draws(count))[0]
+    assert torch.equal(half.lengths, (lengths + 1) // 2)

@@ -104,11 +104,15 @@ class Modality:
                      None if batch.y is None else batch.y[rows], None if batch.lengths is None else batch.lengths[rows])
 
     def concat(self, batches: list[Batch]) -> Batch:
-        """One batch of all items, in order."""
+        """One batch of all items, in order; has lengths where one of them has: those of the others are all of x."""
         first = batches[0]
+        lengths = None
+        if any(b.lengths is not None for b in batches):
+            lengths = torch.cat([b.x.new_full((len(b),), b.x.shape[-1], dtype=torch.int64) if b.lengths is None else b.lengths
+                                 for b in batches])
         cat = lambda key: torch.cat([getattr(b, key) for b in batches])  # noqa: E731
         return Batch({k: torch.cat([b.fields[k] for b in batches]) for k in first.fields}, cat("index"), cat("slot"), cat("epoch"),
-                     None if first.y is None else cat("y"), None if first.lengths is None else cat("lengths"))
+                     None if first.y is None else cat("y"), lengths)
 
 
 def innermost(source: Source) -> Source:

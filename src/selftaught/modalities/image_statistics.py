@@ -12,8 +12,8 @@ from ..contracts import BadItem, DataError, Source
 
 REACH = 10.0  # spans beyond black and white up to which real numbers are kept: what lies farther is a broken pixel
 _TAILS = (0.1, 99.9)  # percentiles of real numbers that are black and white: a few hot pixels must not set the span
-_PIXELS = 4096  # values of an image of real numbers, evenly spaced, that are looked at
-_SLICE = 256  # items read at a time
+_PIXELS = 4096  # values of an image of real numbers, anywhere in it, that are looked at
+_SLICE = 1 << 24  # values read at a time
 
 
 def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
@@ -33,8 +33,9 @@ def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
 def _slices(source: Source, sample: int) -> Iterator[np.ndarray]:
     """Evenly spaced canvases [n, C, S, S], a few at a time; bad items are passed over."""
     chosen = np.unique(np.linspace(0, len(source) - 1, min(sample, len(source))).round().astype(np.int64))
-    for start in range(0, len(chosen), _SLICE):
-        indices = chosen[start : start + _SLICE]
+    each = max(1, min(256, _SLICE // (source.facts.shape[0] * max(source.facts.shape[1:]) ** 2)))
+    for start in range(0, len(chosen), each):
+        indices = chosen[start : start + each]
         if source.resident:
             yield source.take(indices)["x"]
             continue
@@ -63,10 +64,12 @@ def _of_integers(slices: Iterator[np.ndarray]) -> tuple[float, float, np.ndarray
 def _of_floats(slices: Iterator[np.ndarray]) -> tuple[float, float, np.ndarray, np.ndarray]:
     """(black, white, mean, std): 0 and 1 where nearly all values lie within them, else percentiles; mean and std of the values as `collate`
     gives them."""
-    parts = []
+    parts, rng = [], np.random.default_rng(0)
     for x in slices:
         flat = x.reshape(*x.shape[:2], -1)  # [n, C, pixels]
-        parts.append(flat[:, :, :: max(1, flat[0].size // _PIXELS)].swapaxes(0, 1).reshape(len(flat[0]), -1))
+        if (few := max(1, _PIXELS // flat.shape[1])) < flat.shape[2]:
+            flat = np.take_along_axis(flat, rng.integers(flat.shape[2], size=(len(flat), 1, few)), 2)
+        parts.append(flat.swapaxes(0, 1).reshape(flat.shape[1], -1))
     values = np.concatenate(parts, 1).astype(np.float64)
     there = values[np.isfinite(values)]
     if not there.size:

@@ -113,7 +113,8 @@ class SeriesViews:
         seen = given.clamp(max=self.window)  # steps of the item that an uncropped view shows
         start, width = cropped(spec, draws, given, seen)
         shown = seen.float() if lengths is None else width + (seen - width) * draws.uniform("stretch")
-        length = (shown * side.steps / self.window).ceil().long().maximum(seen.clamp(max=min(4, side.steps)))
+        scaled = shown if side.steps == self.window else shown.double() * side.steps / self.window  # float32 rounds long windows up
+        length = scaled.ceil().long().maximum(seen.clamp(max=min(4, side.steps)))
         positions = torch.stack([start, start + width], 1) / given[:, None]
         place = start[:, None] + view_time(spec, draws, length, side.steps, applied) * (width / length)[:, None] - 0.5
         past = None if lengths is None else ~inside(length, side.steps)

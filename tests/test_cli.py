@@ -64,6 +64,14 @@ def test_every_key_has_a_sentence(tmp_path):
     assert all(f"{key} [" in text for key in KEYS)
 
 
+def test_every_backbone_has_its_place_in_the_help():
+    import selftaught.networks  # noqa: F401
+    from selftaught.contracts import KEYS, names
+
+    listed = KEYS["backbone"][1].partition(": ")[2].replace(",", " ").split()
+    assert sorted(listed) == sorted([*names("backbone"), "timm:NAME", "hf:NAME"])
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
@@ -90,6 +98,64 @@ def test_a_process_of_its_own_says_it_without_a_traceback(words, code, place):
     assert done.returncode == code and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr, done.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["pretrain", "--steps", "5"], "after the data, as steps=5.\n"), (["pretrain", "--batch-size=8"], "as batch_size=8.\n"),
+        (["pretrain", "--method.hidden", "64"], "as method.hidden=64.\n"), (["compare-methods", "--lr"], "as lr=VALUE.\n"),
+        (["pretrain", "--stepps", "5"], None), (["embed", "--steps", "5", "-o", "e.npy"], None),
+    ],
+)
+def test_a_setting_written_as_an_option_is_shown_as_a_setting(words, said, place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    code, error = called([words[0], "series.npz", *words[1:]], monkeypatch, capsys)
+    assert code == 2 and "No such option" in error and (error.endswith(said) if said else "Settings are written" not in error)
+
+
+def test_methods_and_backbones_are_listed_and_told_of(monkeypatch, capsys):
+    from selftaught import cli
+
+    def printed(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["selftaught", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        assert not left.value.code
+        return capsys.readouterr().out
+
+    lines = {line.split()[0]: line for line in printed("methods").splitlines()}
+    assert "tokens  Masked autoencoders" in lines["mae"] and "labels  " in lines["supcon"] and "A simple framework" in lines["simclr"]
+    told = printed("methods", "mae")
+    assert told.startswith("Masked autoencoders") and "needs: one augmented view, tokens\n" in told
+    assert all(part in told for part in ("method.masked=0.75", "training.betas=0.9,0.95", "batch_size=4096", "backbone.pool=mean"))
+    assert "Not table: " in printed("methods", "rotation")
+    assert "convnet            widths kernel\n" in printed("backbones")
+    assert "backbone.widths=64,128,256,256" in printed("backbones", "convnet")
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [(["training.optimizer=adam"], "Did you mean 'adamw'"), (["training.schedule=cosin"], "Did you mean 'cosine'"),
+     (["training.scale_lr=none"], "does not fit"), (["training.scale_lr=root"], "no scale_lr 'root'")],
+)
+def test_what_cannot_be_trained_is_refused_before_the_plan_is_said(setting, said, place, monkeypatch, capsys):
+    from selftaught import cli
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["selftaught", "pretrain", "series.npz", "--layout", "NCT", "--out", "never", "steps=2", *setting])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    shown = capsys.readouterr()
+    assert left.value.code == 2 and said in shown.err and not shown.out and not (place / "never").exists()
+
+
+def test_a_batch_of_one_is_refused_by_losses_that_compare(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    for method in (["method=simclr", "batch_size=1"], ["method=dcl", "batch_size=4", "training.accumulate=4"]):
+        code, error = called([*PRETRAIN, *method], monkeypatch, capsys)
+        assert code == 2 and "compares the items of a batch" in error and "raise batch_size" in error and error.count("\n") == 1
+        assert not (place / "never").exists()
+
+
 PRETRAIN = ["pretrain", "series.npz", "--layout", "NCT", "--quiet", "--out", "never", "steps=2"]
 
 
@@ -109,6 +175,51 @@ def test_settings_that_cannot_be_are_a_sentence(setting, said, place, monkeypatc
     monkeypatch.chdir(place)
     code, error = called([*PRETRAIN, setting], monkeypatch, capsys)
     assert code == 2 and said in error and error.count("\n") == 1
+
+
+OWN = """from selftaught.contracts import register
+from selftaught.methods import SimCLR
+
+@register("{0}")
+class Own(SimCLR):
+    "One of one's own."
+
+class Other: pass
+{1}"""
+
+
+@pytest.mark.parametrize(
+    ("method", "said"),
+    [
+        ("nowhere.py:Own", "There is no file"), ("nowhere_at_all:Own", "There is no module nowhere_at_all"), (":Own", "FILE.py:NAME"),
+        ("own_fails.py:Own", "own_fails.py cannot be imported: ZeroDivisionError in line 10: division by zero"),
+        ("own_parse.py:Own", "SyntaxError in line 9"), ("own_leaves.py:Own", "SystemExit"), ("own_first.py", "write FILE.py:NAME"),
+        ("own_first.py:Ow", "named 'Ow'. Did you mean 'Own'? Known: Own, own_first."), ("own_first:Ow", "Did you mean 'Own'?"),
+        ("own_first.py:Other", "Other in own_first.py is no Method"), ("own_first.py:simclr", "named 'simclr'"),
+    ],
+)
+def test_methods_of_ones_own_that_cannot_be_are_a_sentence(method, said, place, monkeypatch, capsys):
+    for name, last in (("first", ""), ("fails", "\n1 / 0"), ("parse", "x = ("), ("leaves", "raise SystemExit(0)")):
+        (place / f"own_{name}.py").write_text(OWN.format(f"own_{name}", last))
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    code, error = called([*PRETRAIN, f"method={method}"], monkeypatch, capsys)
+    assert code == 2 and said in error.replace(f"{place}{os.sep}", "") and error.count("\n") == 1
+
+
+def test_methods_of_ones_own_are_compared_and_told_of(place, monkeypatch, capsys):
+    (place / "own_second.py").write_text(OWN.format("own_second", ""))
+    from selftaught import cli
+
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    for words, said in ((["compare-methods", "series.npz", "--layout", "NCT", "--methods", "diet,own_second.py:own_second", "--steps", "2",
+                          *SMALL[:3], "--json"], '"own_second.py:own_second"'), (["methods", "own_second:Own"], "One of one's own.")):
+        monkeypatch.setattr(sys, "argv", ["selftaught", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        shown = capsys.readouterr()
+        assert not left.value.code and said in shown.out, shown.err
 
 
 @pytest.mark.parametrize(
@@ -153,6 +264,22 @@ def test_notes_of_the_data_go_to_standard_error(run, place, monkeypatch, capsys)
         code, error = called([*words, "--layout", "NCT"], monkeypatch, capsys)
         assert code == 0 and error.count("missing (NaN): 1 in channel 1") == times, error
         assert all(line.startswith("note: ") for line in error.splitlines())
+
+
+def test_evaluate_says_where_it_saved(run, place, monkeypatch, capsys):
+    from selftaught import cli
+
+    monkeypatch.chdir(place)
+    for folder, said in (("run", "saved as evaluation.json and evaluation.md in run"),
+                         ("run/encoder", "nothing was saved: run/encoder is an encoder and no run folder")):
+        words = ["evaluate", folder, "series.npz", "series.npz", "--layout", "NCT", "--protocol", "knn", "--no-baselines"]
+        monkeypatch.setattr(sys, "argv", ["selftaught", *words])
+        with pytest.raises(SystemExit) as left:
+            cli.main()
+        *_, measured, last = capsys.readouterr().out.splitlines()
+        assert left.value.code == 0 and last.startswith(said) and measured.startswith("measured on series.npz (64 items)")
+    assert json.loads(Path("run/evaluation.json").read_text())["data"]["test"]["origin"] == "series.npz"
+    assert not Path("run/encoder/evaluation.json").exists()
 
 
 def test_bad_items_are_one_plain_line(place, monkeypatch, capsys):

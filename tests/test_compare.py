@@ -138,7 +138,7 @@ def test_a_setting_that_suits_one_method_not_is_its_line_alone(data):
 
 
 def test_no_labels_is_a_sentence(data):
-    with pytest.raises(DataError, match="scored with labels"):
+    with pytest.raises(DataError, match="no labels, so nothing can be scored"):
         compare_methods(data["x"], layout="NCT", steps=2)
     with pytest.raises(OptionError, match="at least 1"):
         compare_methods(data, layout="NCT", steps=2, seeds=0)

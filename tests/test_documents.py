@@ -1,5 +1,6 @@
 """Every code block of the documents is executed; links between documents lead somewhere."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -38,10 +39,15 @@ def workplace(tmp_path_factory) -> Path:
 
 
 def test_write_a_method(tmp_path):
-    code = "\n".join(blocks("docs/WRITE_A_METHOD.md", "python"))
-    (tmp_path / "written.py").write_text(f"import torch\ntorch.set_num_threads(1)\n{code}")
-    done = subprocess.run([sys.executable, "written.py"], cwd=tmp_path, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-2000:]
+    """As the page says it: the first block is saved, the next ones are run after it, Python's and the shell's, from top to bottom."""
+    method, *rest = BLOCK.findall((ROOT / "docs/WRITE_A_METHOD.md").read_text())
+    (tmp_path / "align_uniform.py").write_text(method[1])
+    here = {**os.environ, "OMP_NUM_THREADS": "1", "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    assert [language for language, _ in rest] == ["python", "sh", "python"]
+    for language, code in rest:
+        words = [sys.executable, "-c", code] if language == "python" else ["sh", "-e", "-c", code]
+        done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=300, env=here)
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 @pytest.mark.parametrize("code", blocks("README.md", "python"), ids=lambda code: code.strip().splitlines()[0][:40])

@@ -9,7 +9,7 @@ import torch
 from selftaught import evaluation as e
 from selftaught import measures
 from selftaught.contracts import DataError, OptionError
-from selftaught.evaluation.budgets import combined
+from selftaught.evaluation.budgets import budget_note, combined
 from selftaught.evaluation.intervals import resample
 from selftaught.evaluation.metrics import Outcome, r_squared
 
@@ -95,6 +95,40 @@ def test_intervals_over_draws_cover():
         assert interval.value == pytest.approx(np.mean(values))
         inside.append(0.6 in interval)
     assert 0.92 <= np.mean(inside) <= 1.0
+
+
+@pytest.mark.parametrize("wrong", [0, 1, 4])
+@pytest.mark.parametrize("flipped", [False, True])
+def test_near_perfect_draws_are_no_surer_than_wilson(wrong, flipped):
+    right = (np.arange(30) >= wrong) != flipped
+    interval, values = combined([Outcome(right.astype(float), None, "accuracy")] * 3)
+    low, high = e.wilson(right.sum(), 30)
+    assert values == [right.mean()] * 3 and interval.low <= low < high <= interval.high
+    group = np.repeat(np.arange(10), 3)
+    if not wrong:
+        few = e.wilson(10 * interval.value, 10)
+        for found in (combined([Outcome(right.astype(float), None, "accuracy")] * 3, group)[0], e.bootstrap(right, groups=group)):
+            assert (found.low, found.high) == pytest.approx(few) and found.n == 10
+
+
+def test_intervals_that_vary_enough_are_left_alone():
+    rng = np.random.default_rng(0)
+    outcomes = [Outcome((rng.random(80) < 0.7).astype(float), None, "accuracy") for _ in range(3)]
+    assert combined(outcomes)[0].method == "Student-t over draws and bootstrap over test rows"
+    grouped = combined([Outcome((np.arange(80) >= 3).astype(float), None, "accuracy")] * 2, np.arange(80) // 4)[0]
+    assert grouped.method == "Student-t over draws and bootstrap over test rows"
+
+
+def test_budgets_that_are_raised_or_cut_say_so():
+    y = np.arange(66) % 3
+    y[60:] = -1
+    for budget, groups, said in (
+            (0.01, None, "1 % of 60 labels is raised to 3: one a class."), (2, None, "A budget of 2 labels is raised to 3: one a class."),
+            (100, None, "A budget of 100 labels is cut to 60: there are no more."), (0.1, None, ""), (1.0, None, ""), (60, None, ""),
+            (0.01, np.arange(66) // 6, "1 % of 60 labels is raised to 6: groups are taken whole.")):
+        assert budget_note(y, budget, len(e.budget_indices(y, budget, groups=groups)), groups) == said
+    numbers = np.where(y < 0, np.nan, np.arange(66.0))
+    assert budget_note(numbers, 0.01, len(e.budget_indices(numbers, 0.01))) == "1 % of 60 labels is raised to 2: no fewer can be fitted."
 
 
 def test_spearman():

@@ -7,7 +7,8 @@ import torch
 from torch.autograd import gradcheck
 
 from selftaught import objectives as ob
-from selftaught.objectives import streaming
+from selftaught.contracts import OptionError
+from selftaught.objectives import margin, pretext, streaming
 
 torch.manual_seed(0)
 PAIRED = {
@@ -165,6 +166,36 @@ def test_equals_the_naive_loop(name):
 def test_more_dimensions_than_samples(name):
     a, b = pair(4, 11)
     assert PAIRED[name](a, b).item() == pytest.approx(NAIVE[name](a, b), rel=1e-10)
+
+
+COMPARING = {
+    **{name: PAIRED[name] for name in ("nt_xent", "decoupled_contrastive", "info_nce", "barlow_twins", "vicreg", "koleo")},
+    "decoupled_contrastive of": lambda a, b: ob.decoupled_contrastive_weighted(a, b, temperature=0.3, sigma=0.5),
+    "supervised_contrastive": lambda a, b: ob.supervised_contrastive(a, b, torch.zeros(len(a), dtype=torch.long), temperature=0.3),
+    "margin_nt_xent": lambda a, b: margin.margin_nt_xent(a, b, temperature=0.3, margin=0.1),
+    "margin_info_nce": lambda a, b: margin.margin_info_nce(a, b, temperature=0.3, margin=0.1),
+    "graph_nt_xent": lambda a, b: ob.graph_nt_xent(torch.cat([a, b]), ob.relations(torch.arange(len(a)).repeat(2)), temperature=0.3),
+    "graph_spectral": lambda a, b: ob.graph_spectral(torch.cat([a, b]), ob.relations(torch.arange(len(a)).repeat(2))),
+    "interplay_loss": lambda a, b: ob.interplay_loss(a, b),
+    "sinkhorn": lambda a, b: ob.sinkhorn(a, iterations=3, epsilon=0.5),
+    "sigreg": lambda a, b: ob.sigreg(a, torch.eye(4, dtype=a.dtype)),
+    "shifted_pairs": lambda a, b: pretext.shifted_pairs([a, b])[0],
+    "deviation_hinge": lambda a, b: pretext.deviation_hinge(a),
+}
+
+
+@pytest.mark.parametrize("name", COMPARING)
+def test_what_compares_items_refuses_one(name):
+    assert COMPARING[name](*pair(2)).isfinite().all()
+    with pytest.raises(OptionError, match=f"{name.split()[0]} compares the items of a batch.*batch_size or lower training.accumulate"):
+        COMPARING[name](*pair(1))
+
+
+def test_against_a_memory_one_item_will_do():
+    a, b = pair(1)
+    memory = pair(6)[0]
+    assert ob.info_nce(a, b, memory, temperature=0.3).isfinite() and margin.margin_info_nce(a, b, memory, temperature=0.3, margin=0.1) > 0
+    assert ob.sinkhorn(a, iterations=3, epsilon=0.5, memory=memory).shape == (1, 4)
 
 
 def test_info_nce_with_a_queue():

@@ -5,7 +5,8 @@ import pytest
 
 import selftaught
 from selftaught.contracts import DataError, OptionError
-from selftaught.protocols import Supervision, finetune
+from selftaught.evaluation import Score
+from selftaught.protocols import Cell, Supervision, Table, finetune
 
 OPTIONS = {"steps": 8, "batch_size": 16, "progress": False, "precision": "32-true", "method.hidden": 16}
 
@@ -45,9 +46,56 @@ def test_every_baseline_under_every_protocol(encoder, data):
 
 
 def test_without_a_test_set_a_fifth_is_held_out(encoder, data):
-    table = selftaught.evaluate(encoder, parts(data, 0, 96), budgets=[1.0], baselines=(), protocols=["knn"])
+    source = parts(data, 0, 96)
+    table = selftaught.evaluate(encoder, source, budgets=[1.0], baselines=(), protocols=["knn"])
+    named = {"origin": "a fifth of dict, held out", "fingerprint": source.fingerprint()}
     cell = table.cell("encoder", "knn", 1.0)
     assert cell.score.n in (19, 20) and cell.labels + cell.score.n == 96
+    assert table.about["data"]["test"] == {**named, "items": cell.score.n}
+
+
+def test_a_table_says_what_it_was_measured_on(encoder, data):
+    train, test = parts(data, 0, 64), parts(data, 64, 96)
+    table = selftaught.evaluate(encoder, train, test, budgets=[0.01], baselines=(), protocols="knn", draws=2, seed=5)
+    saved = table.to_json()
+    assert saved["data"] == {name: {"origin": "dict", "fingerprint": part.fingerprint(), "items": len(part)}
+                             for name, part in (("train", train), ("test", test))}
+    assert (saved["seed"], saved["draws"], saved["version"]) == (5, 2, selftaught.__version__)
+    assert table.to_text().splitlines()[-1].startswith("measured on dict (32 items), with labels of dict (64 items); 2 draws")
+    assert "1 % of 64 labels is raised to 2: one a class." in table.notes
+
+
+def test_a_fingerprint_is_taken_once(encoder, data):
+    from selftaught.sources.subsets import Subset
+
+    taken = []
+
+    class Slow(Subset):
+        def fingerprint(self):
+            taken.append(1)
+            return "slow"
+
+    source = Slow(parts(data, 0, 96), np.arange(96))
+    for test in (None, source):
+        taken.clear()
+        selftaught.evaluate(encoder, source, test, budgets=[1.0], baselines=(), protocols="knn")
+        assert len(taken) == 1
+
+
+def test_items_without_a_label_are_not_counted_as_seen(encoder, data):
+    y = data["y"][:64].astype(float)
+    y[:40] = np.nan
+    train = selftaught.open_source({"x": data["x"][:64], "y": y}, layout="NCT")
+    table = selftaught.evaluate(encoder, train, parts(data, 30, 50), budgets=[1.0], baselines=(), protocols="knn")
+    assert any(n.startswith("10 of the 20 items of the test data (50.0%) are in the labelled training data") for n in table.notes)
+
+
+def test_a_network_that_too_few_labels_could_not_train_is_not_said_to_be_trained(encoder, data):
+    said = []
+    table = selftaught.evaluate(encoder, parts(data, 0, 64), parts(data, 64, 96), "knn", budgets=[0.01, 3], baselines="supervised",
+                                say=said.append)
+    assert "  supervised: not trained, 3 labels are too few" in said and not any("trained and scored" in line for line in said)
+    assert "supervised" not in table.cost
 
 
 def test_one_protocol_and_one_baseline_need_no_list(encoder, data):
@@ -117,8 +165,54 @@ def test_tables_stand_beside_boosting_and_numbers_get_r2(tmp_path):
 def test_what_cannot_be_scored_is_a_sentence(encoder, data):
     with pytest.raises(DataError, match="no labels"):
         selftaught.evaluate(encoder, selftaught.open_source(data["x"], layout="NCT"))
+    with pytest.raises(DataError, match=r"test data, array, have no labels.*--target NAME \(in Python target='NAME'\)"):
+        selftaught.evaluate(encoder, parts(data, 0, 64), selftaught.open_source(data["x"], layout="NCT"))
     with pytest.raises(OptionError, match="Did you mean 'linear'"):
         selftaught.evaluate(encoder, parts(data, 0, 64), parts(data, 64, 96), ["linar"])
+
+
+def test_a_single_class_is_named(tmp_path):
+    import pyarrow as pa
+    from PIL import Image
+
+    from selftaught.protocols.evaluate import check_labels
+
+    (tmp_path / "test" / "c0").mkdir(parents=True)
+    for i in range(3):
+        Image.fromarray(np.full((8, 8, 3), i, np.uint8)).save(tmp_path / "test" / "c0" / f"{i}.png")
+    with pytest.raises(DataError, match="class folders side by side make labels, and there is only one, 'c0'"):
+        check_labels(selftaught.open_source(tmp_path / "test"), "test")
+    with pytest.raises(DataError, match="sort the items into a folder a class"):
+        check_labels(selftaught.open_source(tmp_path / "test" / "c0"), "test")
+    source = selftaught.open_source(pa.table({"a": np.arange(6.0) ** 2, "smokes": ["never"] * 5 + [None]}), target="smokes")
+    with pytest.raises(DataError, match="the single class 'never'"):
+        check_labels(source, "training")
+    check_labels(source, "test")
+
+
+def cell(name, value, protocol="knn"):
+    return Cell(name, protocol, 1.0, 60, Score(protocol, value, value - 0.1, value, 30))
+
+
+@pytest.mark.parametrize(("cells", "said"), [
+    ([cell("raw", 1.0), cell("random", 1.0)], "raw input and random initialisation tie (knn 1.000)"),
+    ([cell("raw", 0.8001), cell("random", 0.8004), cell("encoder", 0.75, "linear")],
+     "random initialisation and raw input tie (knn 0.800); next is encoder (pretrained) (linear 0.750, intervals overlap)"),
+    ([cell("raw", 0.9), cell("random", 0.9, "linear"), cell("boosting", 0.9, "boosting"), cell("encoder", 0.5)],
+     "raw input, random initialisation and gradient boosting on raw input tie (knn, linear and boosting 0.900); next is encoder "
+     "(pretrained) (knn 0.500)"),
+    ([cell("raw", 0.9), cell("random", 0.7)], "raw input wins (knn 0.900); next is random initialisation (knn 0.700)"),
+    ([cell("raw", 0.9)], "raw input (knn 0.900)"),
+])
+def test_equal_scores_tie(cells, said):
+    assert Table(cells).winners() == [f"with 60 labels (100%): {said}"]
+
+
+def test_seeds_that_agree_keep_the_interval_over_test_items():
+    from selftaught.protocols.compare import Row
+
+    row = Row("simclr", {"knn": [Score("knn", 1.0, 0.88, 1.0, 30)] * 3})
+    assert (row.interval("knn").low, row.interval("knn").high) == (0.88, 1.0)
 
 
 def grouped(seed, groups, rows, width=8):

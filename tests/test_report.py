@@ -206,6 +206,24 @@ def test_comparison_given_or_read_from_the_folder(run):
     assert best["raw input"] == ["</span>0.400", "●</span>0.820"]
 
 
+def test_what_was_measured_on_is_kept_and_shown(run):
+    known = table()
+    part = {"fingerprint": "0123456789abcdef", "items": 500}
+    known.about = {"data": {"train": {"origin": "shelf/train", **part}, "test": {"origin": "shelf/<test>", **part}}, "seed": 3,
+                   "draws": 2, "version": "0.1.0"}
+    known.save(run.folder)
+    assert read_table(run.folder) == known
+    html, facts = written(write_report(run))
+    assert facts["table"]["data"] == known.about["data"] and facts["table"]["seed"] == 3
+    seen = "easured on shelf/<test> (500 items), with labels of shelf/train (500 items); 2 draws of labels, seed 3, version 0.1.0"
+    assert seen in text_of(html) and seen in (run.folder / "evaluation.md").read_text(encoding="utf-8")
+
+
+def test_equal_scores_are_all_the_best(run):
+    tied = Table([Cell(name, "knn", 1.0, 60, Score("knn", 1.0, 0.9, 1.0, 30)) for name in ("encoder", "raw")])
+    assert written(write_report(run, table=tied))[0].count("●</span>1.000") == 2
+
+
 def test_a_damaged_comparison_is_a_sentence(run):
     (run.folder / "evaluation.json").write_text('{"cells": [{"protocol": "knn"}]}')
     with pytest.raises(SelftaughtError, match="evaluation.json cannot be read .* evaluate the run again"):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from PIL import Image
 from torch import nn
 
 import selftaught
-from selftaught.contracts import Collapsed, NotApplicable, OptionError, SelftaughtError, find
+from selftaught.contracts import REGISTRY, Collapsed, NotApplicable, OptionError, SelftaughtError, find
 from selftaught.methods import Method
 from selftaught.networks import Embedder, Mlp, over
 from selftaught.objectives import nt_xent
@@ -109,6 +110,29 @@ def test_the_same_command_resumes_and_another_is_named(waves, tmp_path):
     (tmp_path / "run" / "preprocessing.json").unlink()
     with pytest.raises(SelftaughtError, match="preprocessing.json is missing"):
         again()
+
+
+@pytest.mark.parametrize("what", ["Nearby", "nearby"])
+def test_a_method_in_a_file_is_found_again_from_another_folder(what, waves, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "beside.py").write_text("from selftaught.methods import SimCLR as Base\n")
+    (tmp_path / "mine.py").write_text("from selftaught.contracts import register\nfrom beside import Base\n\n\n"
+                                      "@register('nearby')\nclass Nearby(Base):\n    pass\n")
+    run = selftaught.pretrain(waves, f"mine.py:{what}", layout="NCT", out="run", steps=2, **NARROW)
+    assert run.value("method") == f"{tmp_path}/mine.py:{what}" == run.encoder.lineage["method"]
+    expected = losses(run)
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    for method in (None, f"../mine.py:{what}"):
+        REGISTRY.pop(("method", "nearby"))  # as in a process of its own
+        for name in [name for name in sys.modules if name.startswith("mine_")]:
+            del sys.modules[name]
+        again = selftaught.pretrain(waves, method, layout="NCT", out="../run", resume=True, progress=False)
+        assert losses(again) == expected
+    with pytest.raises(OptionError, match="with method=.*/elsewhere/mine.py"):
+        selftaught.pretrain(waves, f"mine.py:{what}", layout="NCT", out="../run", resume=True, progress=False)
 
 
 def test_weights_to_start_from_are_part_of_the_run(waves, tmp_path):

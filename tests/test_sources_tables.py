@@ -181,6 +181,50 @@ def test_targets_and_groups_leave_the_input():
     assert part.labels.tolist() == source.labels[[3, 1]].tolist() and part.facts.columns == source.facts.columns
 
 
+def test_how_a_target_is_read_can_be_said(tmp_path):
+    import pyarrow.csv
+
+    n = 200
+    rows = {"a": np.arange(n) ** 2.0, "rings": np.arange(n) % 28, "half": np.arange(n) % 3 / 2, "tenth": (np.arange(n) % 4 / 10),
+            "word": ["no", "yes"] * 100, "gap": np.where(np.arange(n) % 9, np.arange(n) % 3 / 2, np.nan)}
+    table = pa.table(rows)
+    pyarrow.csv.write_csv(table, tmp_path / "t.csv")
+    for data in (table, tmp_path / "t.csv"):
+        told = [note for note in open_source(data, target="rings").facts.notes if "rings" in note]
+        assert told == ["28 distinct whole numbers of 'rings' are read as classes; name the target 'rings:number' to have them "
+                        "predicted as numbers."]
+        numbers = open_source(data, target="rings:number")
+        assert numbers.classes is None and numbers.labels.dtype == np.float32 and numbers.labels.tolist() == rows["rings"].tolist()
+        assert [c.name for c in numbers.facts.columns] == [c.name for c in open_source(data, target="rings").facts.columns]
+        named = open_source(data, target="rings:class")
+        assert len(named.classes) == 28 and not any("rings" in note for note in named.facts.notes)
+        assert open_source(data, target="half").classes is None and open_source(data, target="half:class").classes == ["0", "0.5", "1"]
+        assert open_source(data, target="tenth:class").classes == ["0", "0.1", "0.2", "0.3"]
+        gap = open_source(data, target="gap:class")
+        assert gap.classes == ["0", "0.5", "1"] and gap.labels[[0, 9, 10]].tolist() == [-1, -1, 1]
+        with pytest.raises(DataError, match=r"'word' holds words \('no'\), which cannot be read as numbers"):
+            open_source(data, target="word:number")
+        with pytest.raises(DataError, match="'a' holds 200 different numbers in 200 rows: a class needs several rows"):
+            open_source(data, target="a:class")
+        with pytest.raises(OptionError, match="named 'ringz'. Did you mean 'rings'"):
+            open_source(data, target="ringz:number")
+        assert open_source(data, target="word:class").classes == ["no", "yes"]
+    assert open_source(table.append_column("rings:number", pa.array(["x", "y"] * 100)), target="rings:number").classes == ["x", "y"]
+
+
+def test_how_a_target_of_texts_and_of_named_arrays_is_read_can_be_said():
+    n = 100
+    texts = [f"this is the text that has the number {i} in it" for i in range(n)]
+    table = pa.table({"text": texts, "stars": np.arange(n) % 5, "who": np.arange(n) // 2})
+    asked = {"modality": "text", "layout": "text=text"}
+    assert open_source(table, target="stars:number", **asked).labels.tolist() == (np.arange(n) % 5).tolist()
+    assert open_source(table, target="stars", **asked).classes == list("01234")
+    arrays = {"x": np.random.default_rng(0).normal(size=(n, 3)), "y": np.arange(n) % 5}
+    assert open_source(arrays, target="y:number").classes is None and open_source(arrays).classes == list("01234")
+    with pytest.raises(OptionError, match="y:number is for the columns of tables"):
+        open_source({**arrays, "x": np.zeros((n, 8, 8, 3), np.uint8)}, target="y:number")
+
+
 def test_missing_targets_are_unlabelled():
     table = pa.table({"a": np.random.rand(30), "t": ["u", None, "v"] * 10, "n": pa.array([1, None, 0] * 10)})
     assert open_source(table, target="t").labels[:3].tolist() == [0, -1, 1]

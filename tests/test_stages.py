@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+import selftaught
+from selftaught import api
 from selftaught.contracts import Cosine, Group, OptionError, fit_type, parse, split_dotted
 from selftaught.plan import make_plan
 from selftaught.sources import open_source
@@ -48,6 +50,19 @@ def test_every_decision_has_an_author(source):
     assert plan.build_method().teacher.momentum.start == 0.9
     assert all(d["reason"] or k in ("seed", "device", "devices", "log_every", "max_bad", "stop_on_collapse", "track", "minutes", "epochs",
                                     "checkpoint_every", "health_every") for k, d in decisions.items())
+
+
+def test_what_small_networks_get_is_beside_the_papers_value(source):
+    plan = make_plan(source, {"method": "mae", "steps": 2})
+    why = {key: choice.reason for key, choice in plan.choices.items()}
+    assert why["method.width"] == "the recipe for small networks and short runs; the paper has 512"
+    assert why["training.scale_lr"].endswith("; the paper has linear")
+    assert why["backbone.pool"] == "the recipe for small networks and short runs"  # the paper's is no option of the method
+
+
+def test_the_package_offers_what_its_face_does():
+    assert set(selftaught._API) == set(api.__all__) <= set(dir(selftaught))
+    assert all(getattr(selftaught, name) is getattr(api, name) for name in api.__all__)
 
 
 def test_a_plan_repeats_from_what_was_written(source):

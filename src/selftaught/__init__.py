@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 __version__ = "0.1.0"
-_API = {"pretrain", "evaluate", "embed", "load", "open_source", "Run", "Encoder"}
+_API = {"pretrain", "evaluate", "compare_methods", "segment", "embed", "write_embeddings", "nearest_items", "write_report", "demo", "load",
+        "open_source", "Run", "Encoder", "Table"}
 
 
 def __getattr__(name: str) -> Any:

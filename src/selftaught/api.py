@@ -12,11 +12,12 @@ from torch import nn
 
 from .contracts import OptionError, SelftaughtError, Source
 from .encoder import Encoder
-from .protocols import Supervision, Table, evaluate, write_report
+from .protocols import Supervision, Table, compare_methods, evaluate, nearest_items, segment, write_report
 from .sources import open_source
 from .stages import Run, pretrain
 
-__all__ = ["Encoder", "Run", "Table", "demo", "embed", "evaluate", "load", "open_source", "pretrain", "write_embeddings"]
+__all__ = ["Encoder", "Run", "Table", "compare_methods", "demo", "embed", "evaluate", "load", "nearest_items", "open_source", "pretrain",
+           "segment", "write_embeddings", "write_report"]
 
 
 def load(path: str | Path, *, backbone: nn.Module | None = None) -> Encoder:

@@ -22,6 +22,22 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except KeyboardInterrupt:  # typer would leave without a word
             _leave("Stopped by Ctrl-C; a run that has a checkpoint continues with --resume --out RUN.", 130)
+        except Exception as error:
+            if hasattr(error, "possibilities") and (hint := _as_setting(error)):  # NoSuchOption, of click or of typer's copy of it
+                error.message, error.possibilities = f"{error.message}. {hint}", None
+            raise
+
+
+def _as_setting(error: Any) -> str:
+    """How what was written as an option is written, where it is a setting and the command takes settings; else nothing."""
+    key = error.option_name.lstrip("-").replace("-", "_")
+    takes = error.ctx is not None and any(p.name == "settings" for p in error.ctx.command.params)
+    if not takes or key not in KEYS and key.partition(".")[0] not in GROUPS:
+        return ""
+    place = next((i for i, word in enumerate(sys.argv) if word.partition("=")[0] == error.option_name), len(sys.argv))
+    word, following = (*sys.argv[place : place + 2], "", "")[:2]
+    value = word.partition("=")[2] or following
+    return f"Settings are written KEY=VALUE after the data, as {key}={'VALUE' if not value or value.startswith('-') else value}."
 
 
 app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -29,7 +45,8 @@ app = typer.Typer(cls=_Commands, add_completion=False, no_args_is_help=True, pre
 
 Data = Annotated[str, typer.Argument(help="A folder, archive, table, .npy/.npz file or embedded:NAME; FILE::PART reads a part.")]
 RunPath = Annotated[str, typer.Argument(help="A run folder, or an encoder folder.")]
-Target = Annotated[str | None, typer.Option(help="Column that holds the labels [none].", show_default=False)]
+Target = Annotated[str | None, typer.Option(help="Column that holds the labels; of a table, NAME:number or NAME:class says how to read it "
+                                                "[none].", show_default=False)]
 GroupName = Annotated[str | None, typer.Option("--group", help="Column whose items splits must keep together [none].",
                                                show_default=False)]
 Layout = Annotated[str | None, typer.Option(
@@ -135,9 +152,13 @@ def evaluate(
                          _opened(encoder, test, target=target, group=group, layout=layout),
                          protocols=protocol or ["knn", "linear"], budgets=read_budgets("--budgets", budgets), seed=seed,
                          baselines=("random", "raw", "supervised") if baselines else (), say=lambda line: None if as_json else _say(line))
-    if (Path(run) / "run.yaml").is_file():
+    kept = (Path(run) / "run.yaml").is_file()
+    if kept:
         table.save(Run(run).folder)
     print(json.dumps(table.to_json()) if as_json else table.to_text())
+    if not as_json:
+        _say(f"saved as evaluation.json and evaluation.md in {run}" if kept else
+             f"nothing was saved: {run} is an encoder and no run folder (--json prints the table to keep)")
 
 
 @app.command("compare-methods")
@@ -270,6 +291,88 @@ def demo(
     from .api import demo as run_demo
 
     run_demo(out=out, seed=seed, say=_say)
+
+
+@app.command()
+def methods(
+    name: Annotated[str | None, typer.Argument(help="One to tell of: its name, FILE.py:NAME or MODULE:NAME [a line for each].",
+                                               show_default=False)] = None,
+) -> None:
+    """List the methods and what they need, or tell of one: paper, options, recipe, what small networks get, modalities."""
+    from . import methods as _  # noqa: F401  (enters the methods in the registry)
+    from .contracts import find, names
+
+    known = {n: find("method", n) for n in (names("method") if name is None else [name])}
+    needs = {n: ["tokens"] * bool(m.needs.backbone) + ["labels"] * m.labelled for n, m in known.items()}
+    if name is None:
+        _table([("method", "needs", ""), *((n, " ".join(needs[n]), (m.__doc__ or "").partition("\n")[0]) for n, m in known.items())])
+        return
+    method = known[name]
+    recipe = {n if n in KEYS else f"training.{n}": value for n, value in vars(method.defaults).items() if value not in ({}, None)}
+    small = {key if "." in key else f"method.{key}": value for key, value in method.small.items()}
+    _tell(method.__doc__, method.__init__.__doc__ if method.options() else None,
+          needs=", ".join([method.needs.what, *needs[name]]), options={f"method.{n}": v for n, v in method.options().items()},
+          recipe=recipe, in_small_networks_and_short_runs=small, modalities=_reach(method))
+
+
+def _reach(method: Any) -> str:
+    """The modalities that a method can be trained on, and why not on the others: a small run of it is planned for each."""
+    from .contracts import NotApplicable
+    from .testing import EXTRA, MODALITIES, draft, source_of
+
+    refused = {}
+    for modality in (*MODALITIES, *EXTRA):
+        try:
+            draft(method, modality, source_of(modality, 64))
+        except NotApplicable as reason:
+            refused[modality] = reason
+    taken = ", ".join(m for m in (*MODALITIES, *EXTRA) if m not in refused) or "none"
+    return f"{taken}." + "".join(f" Not {m}: {reason}" for m, reason in refused.items())
+
+
+@app.command()
+def backbones(
+    name: Annotated[str | None, typer.Argument(help="One to tell of [a line for each].", show_default=False)] = None,
+) -> None:
+    """List the built-in backbones, or tell of one: its options and their defaults."""
+    from inspect import signature
+
+    from . import networks as _  # noqa: F401  (enters the backbones in the registry)
+    from .contracts import find, names
+
+    known = {n: find("backbone", n) for n in (names("backbone") if name is None else [name])}
+    options = {n: {p.name: p.default for p in signature(b).parameters.values() if p.kind is p.KEYWORD_ONLY} for n, b in known.items()}
+    if name is None:
+        _table([("backbone", "options"), *((n, " ".join(options[n])) for n in known)])
+    else:
+        _tell(known[name].__doc__, options={f"backbone.{n}": v for n, v in options[name].items()})
+
+
+def _tell(*docstrings: str | None, **parts: Any) -> None:
+    """The docstrings, then each part by its name: a sentence, or settings as they are written."""
+    import textwrap
+    from inspect import cleandoc
+
+    for text in filter(None, docstrings):
+        print(f"{cleandoc(text)}\n")
+    for title, part in parts.items():
+        said = part if isinstance(part, str) else " ".join(f"{key}={_typed(value)}" for key, value in part.items())
+        if said:
+            print(textwrap.fill(f"{title.replace('_', ' ')}: {said}", 120, subsequent_indent="    ", break_long_words=False,
+                                break_on_hyphens=False))
+
+
+def _typed(value: Any) -> str:
+    """A value as a person types it: `none`, `true`, `0.3,1`."""
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(_typed, value))
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _table(rows: list[tuple[str, ...]]) -> None:
+    widths = [max(map(len, column)) for column in zip(*rows)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
 
 
 @app.command()

@@ -38,6 +38,7 @@ from .modalities import Preprocessing, find_modality
 from .modalities.base import innermost
 from .sources import Loader, Quarantine
 from .training import Settings, Stream, as_json, duration, native_bfloat16, resolve_device
+from .training.optimisers import OPTIMISERS, SCHEDULES, peak_rate
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,12 @@ MOST_STEPS = 10**12
 """Thirty years of milliseconds; what is counted per step stays far within 64 bits."""
 
 
+def _why_small(method: type[Method], group: str, name: str) -> str:
+    known = {"method": method.options(), "training": vars(method.defaults)}.get(group, {})
+    paper = "" if known.get(name) is None else f"; the paper has {_shown(known[name])}"
+    return f"the recipe for small networks and short runs{paper}"
+
+
 def _shown(value: Any) -> str:
     return value.__name__ if isinstance(value, type) else f"{value:g}" if isinstance(value, float) else str(value)
 
@@ -212,20 +219,24 @@ class Planner:
 
     def _method(self) -> type[Method]:
         wanted = self.choose("method", "simclr", "comparing two views is the most even over images, series and tables in short runs")
-        if isinstance(wanted, str):
-            method = find("method", wanted)
-        elif isinstance(wanted, type) and issubclass(wanted, Method):
-            method, self.choices["method"] = wanted, Choice(as_json(wanted), "user", "asked for")
-        else:
+        method = find("method", wanted) if isinstance(wanted, str) else wanted
+        if not (isinstance(method, type) and issubclass(method, Method)):
             raise OptionError(f"method={wanted!r} is neither a name nor a Method class.")
+        if method is wanted:
+            self.choices["method"] = Choice(as_json(wanted), "user", "asked for")
         if method.labelled and self.source.labels is None:
-            raise OptionError(f"method={method.name} learns from labels, and no target was named; pass --target NAME.")
+            raise OptionError(f"method={as_json(method)} learns from labels, and no target was named; pass --target NAME.")
         known = method.options()
         for name in self.nested["method"]:
             if name not in known:
-                raise nearest(name, known, what=f"option of method {method.name}")
+                raise nearest(name, known, what=f"option of method {as_json(method)}")
         self.nested["method"] = {n: v if isinstance(known[n], Schedule) else fit_type(f"method.{n}", v, known[n])
                                  for n, v in self.nested["method"].items()}
+        training = self._training(method)
+        for name, there_are in (("optimizer", OPTIMISERS), ("schedule", SCHEDULES)):
+            if (value := getattr(training, name)) not in there_are:
+                raise nearest(value, there_are, what=name)
+        peak_rate(training, 256)  # refuses an unknown scale_lr
         return method
 
     def _backbone(self, modality: Any, method: type[Method]) -> None:
@@ -234,7 +245,7 @@ class Planner:
             self.choices["backbone"] = Choice(type(self.module).__name__, "user", "a module of your own")
             return
         if method.needed(self.nested["method"]).backbone:
-            self.choose("backbone", modality.token_backbone, f"{method.name} needs tokens")
+            self.choose("backbone", modality.token_backbone, f"{as_json(method)} needs tokens")
             return
         large = modality.deep_from is not None and facts.shape[-1] > modality.deep_from
         default = "resnet18" if large else modality.default_backbone
@@ -263,7 +274,7 @@ class Planner:
             if group == "training" and own_optimiser and name in ("lr", "weight_decay"):
                 continue  # the user's optimiser takes the user's or the paper's rates
             self.nested[group][name] = value
-            self.choices[f"{group}.{name}"] = Choice(value, "recipe", "fits a small network and a short run; the paper's is larger")
+            self.choices[f"{group}.{name}"] = Choice(value, "recipe", _why_small(method, group, name))
         rate = fit_type("lr", self.nested["training"].pop("lr", method.defaults.lr), 1.0)
         self.choices.pop("training.lr", None)
         if "lr" in asked and self.given.setdefault("lr", rate) != rate:

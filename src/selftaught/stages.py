@@ -18,6 +18,7 @@ from torch import nn
 
 from . import __version__
 from .contracts import FREE, Collapsed, NonFinite, OptionError, Schedule, Source, fit_type, parse
+from .contracts.registry import anchored
 from .contracts.stored import read_json
 from .encoder import Encoder
 from .methods import Method
@@ -112,15 +113,16 @@ def pretrain(data: Any, method: Any = None, *, out: str | Path | None = None, re
              progress: bool = True, say: Callable[[str], None] | None = None, **overrides: Any) -> Run:
     """Learns an encoder from data without labels, and leaves a run folder.
 
-    data: whatever `open_source` takes (a path, arrays, a table, …). method: a name, a Method class, or None to let the plan
-    choose. out: the run folder (default: `runs/NAME-N`). resume: continue the run in `out`, which must be named, if there is one.
+    data: whatever `open_source` takes (a path, arrays, a table, …). method: a name, `FILE.py:NAME` or `MODULE:NAME` (imported;
+    NAME a class or the name that it registers), a Method class, or None to let the plan choose. out: the run folder (default:
+    `runs/NAME-N`). resume: continue the run in `out`, which must be named, if there is one.
     target, group, layout, modality: name columns, axes and the kind of data, where it does not say so. init: a run folder or Run
     whose weights to start from. overrides: any key of the plan (`epochs=50`, `batch_size=128`, `**{"method.temperature": 0.2}`); of a
     `backbone` that is a module a copy is trained. say: called with every line of the plan.
     Raises SelftaughtError subclasses, each one sentence.
     """
     if method is not None:
-        overrides["method"] = method
+        overrides["method"] = anchored(method)
     say = say or (lambda line: None)
     folder = RunFolder(_named(data, out, resume))
     place = _several({**(recorded(folder.decisions()["decisions"]) if resume and folder.exists() else {}), **overrides})

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 KEYS: dict[str, tuple[Any, str]] = {
-    "method": (None, "how to learn: simclr, byol, vicreg, dino, moco_v3 … (the README lists all)"),
-    "backbone": (None, "the network: convnet, resnet18, resnet50, vit_tiny, dilated, mamba, mlp, table_transformer, "
-                 "text_transformer, pointnet, point_transformer, voxel_transformer, timm:NAME, hf:NAME"),
+    "method": (None, "how to learn: simclr, byol, vicreg, dino, moco_v3 … (`selftaught methods` lists all), or your own, FILE.py:NAME or "
+               "MODULE:NAME"),
+    "backbone": (None, "the network: convnet, resnet18, resnet34, resnet50, vit_tiny, vit_small, vit_base, unet, dilated, mamba, frames, "
+                 "mlp, table_transformer, text_transformer, pointnet, point_transformer, voxel_transformer, timm:NAME, hf:NAME"),
     "epochs": (None, "passes over the data"),
     "steps": (None, "optimiser steps; overrides epochs"),
     "minutes": (10.0, "minutes that a run may take where neither epochs nor steps is given"),

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from ..contracts import DataError, OptionError, nearest
-from .arrays import Task, check_task, labelled_rows, to_numpy
-from .intervals import resample, t_quantile
+from .arrays import Task, check_task, is_regression, labelled_rows, to_numpy
+from .intervals import resample, scarce, t_quantile, wilson
 from .knn import knn_outcome
 from .linear import linear_outcome
 from .metrics import Outcome
@@ -47,6 +47,19 @@ def budget_indices(y: Any, budget: Budget, draw: int = 0, seed: int = 0, groups:
     if groups is None:
         return np.sort(labelled[stratified_order(codes, len(labelled), rng)[:count]])
     return np.sort(labelled[_whole_groups(codes, to_numpy(groups)[labelled], count, rng)])
+
+
+def budget_note(y: Any, budget: Budget, drawn: int, groups: Any = None) -> str:
+    """Why `drawn` labels are shown where `budget` asks for another number of those in y; '' where it asks for this one."""
+    y = to_numpy(y)
+    total = int(labelled_rows(y).sum())
+    if not isinstance(budget, float) and budget > total:
+        return f"A budget of {budget} labels is cut to {drawn}: there are no more."
+    if drawn == budget_count(budget, total):
+        return ""
+    asked = f"{100 * budget:g} % of {total} labels" if isinstance(budget, float) else f"A budget of {budget} labels"
+    why = "groups are taken whole" if groups is not None else "no fewer can be fitted" if is_regression(y) else "one a class"
+    return f"{asked} is raised to {drawn}: {why}."
 
 
 def _whole_groups(codes: np.ndarray | None, groups: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarray:
@@ -119,7 +132,8 @@ def combined(outcomes: Sequence[Outcome], test_groups: Any = None, *, level: flo
 
     Variance: that between draws over their number, plus the bootstrap's over test rows (the same resamples for all draws);
     Student-t with Welch and Satterthwaite's degrees of freedom, so that few draws that differ give the wide interval they
-    deserve. Cut to [0, 1] for accuracy.
+    deserve. Cut to [0, 1] for accuracy, and where that is too near 0 or 1 for either to vary (`scarce`), at least as wide as Wilson's
+    interval of the mean.
     """
     width, of_means = outcomes[0].values.shape[1:], outcomes[0].of_means
     columns = width[0] if width else 1
@@ -139,4 +153,8 @@ def combined(outcomes: Sequence[Outcome], test_groups: Any = None, *, level: flo
     low, high = value - half, value + half
     if of_means is None:
         low, high = max(0.0, low), min(1.0, high)
-    return Interval(value, low, high, n, "Student-t over draws and bootstrap over test rows"), values.tolist()
+    method = "Student-t over draws and bootstrap over test rows"
+    if of_means is None and scarce(value, len(stacked), test_groups):
+        least, most = wilson(value * n, n, level)
+        low, high, method = min(low, least), max(high, most), f"{method}, no narrower than Wilson"
+    return Interval(value, low, high, n, method), values.tolist()

@@ -64,25 +64,32 @@ def wilson(successes: float, n: int, level: float = 0.95) -> tuple[float, float]
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
+def scarce(value: float, rows: int, groups: Any = None) -> bool:
+    """Whether resamples of a proportion vary too little: it has under ten successes or failures in its rows, under one in groups."""
+    return round(min(value, 1.0 - value) * rows, 6) < (10 if groups is None else 1)
+
+
 def bootstrap(values: Any, metric: OfMeans | None = None, *, resamples: int = 1000, seed: int = 0, groups: Any = None,
               level: float = 0.95) -> Interval:  # fmt: skip
     """Percentile bootstrap interval of the mean of `values [N]` (bools or floats), or of `metric` of its column means.
 
     The percentiles are widened for small samples as Hesterberg (2015) says: Student's t instead of the normal, and √(n/(n−1)).
-    A proportion with under ten successes or failures gets Wilson's interval: resamples of it do not vary enough. One unit
-    alone gives NaN ends. Raises DataError when there is nothing or a value is not finite.
+    A proportion with under ten successes or failures (in groups: with none) gets Wilson's interval: resamples of it do not vary
+    enough. One unit alone gives NaN ends. Raises DataError when there is nothing or a value is not finite.
     """
     array = to_numpy(values).astype(np.float64)
     if array.size == 0 or not np.isfinite(array).all():
         raise DataError("An interval needs at least one value, all of them finite: look at the scores it is asked for.")
     means = array.reshape(len(array), -1).mean(0)[None]
     value = float((means.mean(1) if metric is None else metric(means))[0])
-    if metric is None and array.ndim == 1 and groups is None and np.isin(array, (0.0, 1.0)).all():
-        if min(array.sum(), len(array) - array.sum()) < 10:
-            return Interval(value, *wilson(array.sum(), len(array), level), len(array), "Wilson")
+    proportion = metric is None and array.ndim == 1 and np.isin(array, (0.0, 1.0)).all() and scarce(value, len(array), groups)
+    if proportion and groups is None:
+        return Interval(value, *wilson(array.sum(), len(array), level), len(array), "Wilson")
     draws, n = resample(array, metric, resamples=resamples, seed=seed, groups=groups)
     if n < 2:
         return Interval(value, math.nan, math.nan, n, "none: a single unit")
+    if proportion:
+        return Interval(value, *wilson(value * n, n, level), n, "Wilson over groups")
     low, high = np.nanquantile(draws, widened(level, n))
     return Interval(value, float(low), float(high), n, "percentile bootstrap" + (" over groups" if groups is not None else ""))
 

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather, rank, reduce, world_size
+from .comparison import refuse_few
 from .precision import full_precision
 
 
@@ -18,13 +19,16 @@ def sinkhorn(scores: Tensor, *, iterations: int, epsilon: float, memory: Tensor 
              memory_mass: float | Tensor = 1.0) -> Tensor:
     """Assignments [N, K] that share the prototypes equally (Caron et al., 2020, eq. 3 to 5): rows sum to one.
 
-    scores: [N, K], similarity to every prototype. Each iteration gives every prototype, then every sample, its due mass, over
-    the samples of all processes. memory: [M, K], scores of a queue, equal on all processes, which take part with
-    `memory_mass` each (0: as if they were not there) and get no row. Only the two scaling vectors are iterated: an iteration
-    costs two products with the kernel. Rows are shifted by their maximum, so that no epsilon overflows. No gradient.
+    scores: [N, K], similarity to every prototype; N ≥ 2 over all processes where there is no memory. Each iteration gives every
+    prototype, then every sample, its due mass, over the samples of all processes. memory: [M, K], scores of a queue, equal on
+    all processes, which take part with `memory_mass` each (0: as if they were not there) and get no row. Only the two scaling
+    vectors are iterated: an iteration costs two products with the kernel. Rows are shifted by their maximum, so that no epsilon
+    overflows. No gradient.
     """
     count, mass = len(scores), scores.new_ones(len(scores))
     total = count * world_size()
+    if memory is None:
+        refuse_few("sinkhorn", total)
     if memory is not None:
         share = memory[rank() :: world_size()]  # each process takes its part of what all have
         scores, mass = torch.cat([scores, share]), torch.cat([mass, mass.new_ones(len(share)) * memory_mass])

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from ..collectives import mean, world_size
 from ..contracts import Draws
+from .comparison import refuse_few
 from .precision import full_precision
 
 
@@ -37,5 +38,6 @@ def epps_pulley(x: Tensor, *, points: int = 17, limit: float = 3.0) -> Tensor:
 @full_precision
 def sigreg(z: Tensor, directions: Tensor, *, points: int = 17, limit: float = 3.0) -> Tensor:
     """Sketched isotropic Gaussian regularisation (Balestriero & LeCun, 2025, alg. 1): mean Epps–Pulley statistic of z [N, D]
-    along the unit columns of directions [D, K]."""
+    along the unit columns of directions [D, K]; N ≥ 2 over all processes."""
+    refuse_few("sigreg", len(z) * world_size())
     return epps_pulley(z @ directions.to(z.dtype), points=points, limit=limit).mean()

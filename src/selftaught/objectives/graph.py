@@ -2,7 +2,8 @@
 
 Cabannes, Bottou, LeCun & Balestriero (2023). z: raw [R, D], the views of this process's items, view after view. graph: [R, M] ≥ 0,
 G_ij = 1 where row i and row j of `gather(z)` belong together (any weight will do); the whole graph is symmetric. With only the other
-views of the same item in it the losses are those of self-supervision, with every item of a class those of supervision.
+views of the same item in it the losses are those of self-supervision, with every item of a class those of supervision. M ≥ 3: two rows
+are the views of one item.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather, rank, reduce, world_size
+from .comparison import refuse_few
 from .precision import full_precision
 from .redundancy import vicreg_terms
 
@@ -38,6 +40,7 @@ def graph_nt_xent(z: Tensor, graph: Tensor, *, temperature: float | Tensor) -> T
     Twice, so that with two views of each item and nothing else in G it is `nt_xent` to rounding. A row without relations counts
     as zero. A full [R, M] matrix is held: not for batches of many thousands.
     """
+    refuse_few("graph_nt_xent", graph.shape[1], least=3)
     z = F.normalize(z, dim=1)
     oneself, weight = _oneself(graph), graph.to(z.dtype)
     logits = (z / temperature @ gather(z).T).masked_fill(oneself, -torch.inf)
@@ -74,6 +77,7 @@ def graph_spectral(z: Tensor, graph: Tensor) -> Tensor:
 
     Up to a constant and the weighting of the rows it is ‖ZZᵀ − G‖²_F: its minimum is the spectral embedding of G (sec. 3.2).
     """
+    refuse_few("graph_spectral", graph.shape[1], least=3)
     everyone, weight = gather(z), graph.to(z.dtype)
     agreement = (weight * (z @ everyone.T)).sum() * world_size() / reduce(weight.sum()).clamp_min(1e-12)
     return (everyone.T @ everyone / len(everyone)).square().sum() - 2 * agreement

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather, rank, reduce, world_size
+from .comparison import refuse_few
 from .contrastive import decoupled_contrastive
 from .precision import full_precision
 from .streaming import sum_log_sum_exp
@@ -53,6 +54,7 @@ def supervised_contrastive(a: Tensor, b: Tensor, labels: Tensor, *, temperature:
     n = len(a)
     z = torch.cat([F.normalize(a, dim=1), F.normalize(b, dim=1)])  # [2N, D]
     keys_a, keys_b = gather(z[:n]), gather(z[n:])
+    refuse_few("supervised_contrastive", len(keys_a))
     place = torch.arange(n, device=a.device) + rank() * n
     total = sum_log_sum_exp(z / temperature, torch.cat([keys_a, keys_b]), exclude=torch.cat([place, place + len(keys_a)])[:, None])
     same = (labels[:, None] == gather(labels)) & (labels >= 0)[:, None]

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .comparison import refuse_few
 from .precision import full_precision
 
 RANK = 1e-10
@@ -28,6 +29,7 @@ def interplay_loss(psi: Tensor, other: Tensor, *, beta: float = 1.0) -> Tensor:
 
     With β = 1 it is the spectral contrastive loss (HaoChen et al., 2021) plus K.
     """
+    refuse_few("interplay_loss", len(psi))
     both = torch.cat([psi, other])
     moment = both.T @ both / len(both)
     return beta * (psi - other).square().sum(1).mean() + (moment - torch.eye(moment.shape[0]).to(moment)).square().sum()

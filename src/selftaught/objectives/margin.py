@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather, rank
+from .comparison import refuse_few
 from .precision import full_precision
 from .streaming import sum_log_sum_exp
 
@@ -20,6 +21,7 @@ def margin_nt_xent(a: Tensor, b: Tensor, *, temperature: float, margin: float) -
     """
     a, b = F.normalize(a, dim=1), F.normalize(b, dim=1)
     keys_a, keys_b = gather(a), gather(b)
+    refuse_few("margin_nt_xent", len(keys_a))
     place = torch.arange(len(a), device=a.device) + rank() * len(a)
     own = torch.cat([place, place + len(keys_a)])
     exclude = torch.stack([own, own.roll(len(a))], dim=1)  # oneself and one's partner, who comes back with the margin
@@ -38,5 +40,6 @@ def margin_info_nce(query: Tensor, key: Tensor, negatives: Tensor | None = None,
     positive, exclude = ((query * key).sum(1) - margin) / temperature, None
     if negatives is None:
         negatives, exclude = gather(key), (torch.arange(len(key), device=key.device) + rank() * len(key))[:, None]
+        refuse_few("margin_info_nce", len(negatives))
     total = sum_log_sum_exp(query / temperature, F.normalize(negatives, dim=1), own=positive, exclude=exclude)
     return (total - positive.sum()) / len(query)

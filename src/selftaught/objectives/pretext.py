@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather, rank
+from .comparison import refuse_few
 from .precision import full_precision
 
 
@@ -21,12 +22,13 @@ def shifted_pairs(views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
     whole batch), as the authors' code rolls. Cost is linear in the batch.
     """
     everywhere, own = [gather(z) for z in views], len(views[0])
+    refuse_few("shifted_pairs", len(everywhere[0]))
     pairs, targets, shift = [], [], 1
     for i, j in combinations(range(len(views)), 2):
         other = everywhere[j].roll(shift, 0).narrow(0, rank() * own, own)
         pairs += [torch.cat([views[i], views[j]], 1), torch.cat([views[i], other], 1)]
         targets += [views[i].new_ones(own), views[i].new_zeros(own)]
-        shift = shift % max(len(everywhere[j]) - 1, 1) + 1
+        shift = shift % (len(everywhere[j]) - 1) + 1
     return torch.cat(pairs), torch.cat(targets)
 
 
@@ -42,4 +44,5 @@ def focal_binary(logits: Tensor, targets: Tensor, *, gamma: float) -> Tensor:
 def deviation_hinge(z: Tensor) -> Tensor:
     """Mean over dimensions of max(0, 1 − √(Var + 1e-4)), the unbiased variance over the rows of all processes: VICReg's v."""
     z = gather(z)
+    refuse_few("deviation_hinge", len(z))
     return F.relu(1 - torch.sqrt(z.var(0) + 1e-4)).mean()

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather
+from .comparison import refuse_few
 from .precision import full_precision
 
 
@@ -35,6 +36,7 @@ def barlow_twins(a: Tensor, b: Tensor, *, off_diagonal_weight: float) -> Tensor:
 
     a, b = standardised(a), standardised(b)
     n = len(a)
+    refuse_few("barlow_twins", n)
     on_diagonal = ((a * b).sum(0) / n - 1).square().sum()
     return on_diagonal + off_diagonal_weight * _off_diagonal_energy(a, b) / n**2
 
@@ -45,6 +47,7 @@ def vicreg_terms(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     invariance = F.mse_loss(a, b)
     a, b = _centred(gather(a)), _centred(gather(b))
     n, d = a.shape
+    refuse_few("vicreg", n)
 
     def hinge(x: Tensor) -> Tensor:
         return F.relu(1 - torch.sqrt(x.square().sum(0) / (n - 1) + 1e-4)).mean()

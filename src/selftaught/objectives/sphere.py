@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..collectives import gather, rank
+from .comparison import refuse_few
 from .precision import full_precision
 
 BLOCK = 1 << 22
@@ -36,5 +37,6 @@ def koleo(z: Tensor) -> Tensor:
     """
     z = F.normalize(z, dim=1, eps=1e-8)
     pool = gather(z)
+    refuse_few("koleo", len(pool))
     distance = F.pairwise_distance(z, pool[_nearest(z, pool)], eps=1e-8)
     return -torch.log(distance + 1e-8).mean()

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from ..contracts import DataError, NonFinite, NotApplicable, OptionError, Source, find, names, nearest
+from ..contracts import NonFinite, NotApplicable, OptionError, Source, find, names, nearest
 from ..encoder import Encoder
 from ..evaluation import Interval, Score, knn, linear_probe, paired_difference, split_indices
 from ..plan import Plan, make_plan
 from ..sources import align_classes, open_source
 from ..training import fit
 from .baselines import Supervision, apart, finite, labelled_subset, random_encoder
+from .evaluate import check_labels
 from .finetune import finetune as finetuned
 from .taxonomy import FOUR, NEGATIVES, PRETEXTS, WAYS, family, tags
 
@@ -49,9 +50,9 @@ class Row:
     refused: NotApplicable | OptionError | None = None  # what the note tells, where the method was not trained
 
     def interval(self, protocol: str) -> Interval:
-        """Mean over seeds with Student's interval; of a single seed the interval over its test items."""
+        """Mean over seeds with Student's interval; of a single seed, or where none differs, the interval over its test items."""
         found = self.scores[protocol]
-        if len(found) == 1:
+        if len({s.value for s in found}) == 1:
             return Interval(found[0].value, found[0].low, found[0].high, found[0].n)
         d = paired_difference([s.value for s in found], [0.0] * len(found))
         return Interval(d.mean, d.low, d.high, d.n, "Student's t over seeds")
@@ -158,13 +159,10 @@ def compare_methods(data: Any, test: Any = None, *, methods: str | Sequence[str]
 
 def _parts(data: Any, test: Any, options: dict[str, Any]) -> tuple[Source, Source]:
     train = open_source(data, **({} if isinstance(data, Source) else options))
-    if train.labels is None:
-        raise DataError("A comparison is scored with labels, and the data have none: name a column with target=…, or sort the items "
-                        "into a folder a class.")
+    check_labels(train, "training")
     if test is not None:
         test = open_source(test, **({} if isinstance(test, Source) else options))
-        if test.labels is None:
-            raise DataError("The test data have no labels; name a column with target=…")
+        check_labels(test, "test")
         return train, test
     kept, held = split_indices(len(train), train.labels, train.groups, fractions=(0.8, 0.2))
     return labelled_subset(train, kept, train.classes), labelled_subset(train, held, train.classes)

@@ -9,12 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 
+from .. import __version__
 from ..contracts import DataError, Source, nearest
 from ..encoder import Encoder
 from ..evaluation import Score, budget_indices, clustering, knn, label_budgets, linear_probe, overlap, retrieval, split_indices
+from ..evaluation.arrays import labelled_rows
+from ..evaluation.budgets import budget_note
 from ..evaluation.rank import ROWS, sampled
 from ..measures import alpha_req, rank_me
 from ..sources import align_classes
+from ..sources.refill import innermost
 from .baselines import Supervision, apart, finite, labelled_subset, random_encoder, train_supervised
 from .boosting import boost
 from .finetune import finetune
@@ -43,8 +47,9 @@ def evaluate(encoder: Any, train: Any, test: Any = None, protocols: str | Sequen
         if name not in known:
             raise nearest(name, known, what=what)
     encoder = encoder if isinstance(encoder, Encoder) else getattr(encoder, "encoder", None) or Encoder.load(encoder)
-    train, test = _opened(encoder, train, test, seed, {"target": target, "group": group, "layout": layout}, say)
+    train, test, data = _opened(encoder, train, test, seed, {"target": target, "group": group, "layout": layout}, say)
     work = _Work(encoder, train, test, protocols, tuple(budgets), draws, seed, supervision or Supervision(), say)
+    work.table.about = {"data": data, "seed": seed, "draws": draws, "version": __version__}
     work.representation("encoder", encoder.embed)
     if "raw" in baselines:
         work.representation("raw", encoder.raw)
@@ -56,12 +61,14 @@ def evaluate(encoder: Any, train: Any, test: Any = None, protocols: str | Sequen
         work.boosting()
     if "finetune" in protocols:
         work.finetuned()
+    work.budgets_changed()
     work.overlap()
     return work.table
 
 
 def _opened(encoder: Encoder, train: Any, test: Any, seed: int, options: dict[str, Any], say: Callable[[str], None]
-            ) -> tuple[Source, Source]:
+            ) -> tuple[Source, Source, dict[str, Any]]:
+    """The training and test data, and what the table says of them."""
     def opened(data: Any) -> Source:
         if isinstance(data, Source):  # its notes are known to whoever opened it
             return encoder.open(data)
@@ -70,17 +77,42 @@ def _opened(encoder: Encoder, train: Any, test: Any, seed: int, options: dict[st
             say(f"note: {note}")
         return source
 
-    train = opened(train)
-    if train.labels is None:
-        raise DataError("The training data have no labels, so nothing can be scored: name a column with target=…, or sort the "
-                        "items into a folder a class.")
+    given, train = train, opened(train)
+    check_labels(train, "training")
     if test is None:
         kept, held = split_indices(len(train), train.labels, train.groups, fractions=(0.8, 0.2), seed=seed)
-        return labelled_subset(train, kept, train.classes), labelled_subset(train, held, train.classes)
-    test = opened(test)
-    if test.labels is None:
-        raise DataError("The test data have no labels; name a column with target=…")
-    return train, align_classes(test, train.classes)
+        whole = _described(train)
+        data = {"train": {**whole, "items": len(kept)},
+                "test": {**whole, "origin": f"a fifth of {whole['origin']}, held out", "items": len(held)}}
+        return labelled_subset(train, kept, train.classes), labelled_subset(train, held, train.classes), data
+    test = train if test is given else opened(test)
+    check_labels(test, "test")
+    described = _described(train)
+    data = {"train": described, "test": described if test is train else _described(test)}
+    return train, align_classes(test, train.classes), data
+
+
+def _described(source: Source) -> dict[str, Any]:
+    return {"origin": getattr(innermost(source)[0], "origin", f"{source.modality} data"), "fingerprint": source.fingerprint(),
+            "items": len(source)}
+
+
+def check_labels(source: Source, what: str) -> None:
+    """DataError where `what` data have no labels, or training data those of one class alone."""
+    origin = getattr(innermost(source)[0], "origin", f"{source.modality} data")
+    if source.labels is None:
+        raise DataError(f"The {what} data, {origin}, have no labels, so nothing can be scored: {_way_to_labels(source, origin)}.")
+    if what == "training" and source.classes and len(present := np.unique(source.labels[source.labels >= 0])) == 1:
+        raise DataError(f"The training data, {origin}, have labels of the single class '{source.classes[present[0]]}', so nothing can be "
+                        "told apart: give items of two classes.")
+
+
+def _way_to_labels(source: Source, origin: str) -> str:
+    names = (source.name(i) for i in range(len(source)))
+    folders = {name.rpartition("/")[0] for name in names if not name.startswith(f"{origin}, ")}
+    if len(folders) == 1 and (folder := folders.pop()):
+        return f"class folders side by side make labels, and there is only one, '{folder}'; give items of two classes, a folder each"
+    return "name a column with --target NAME (in Python target='NAME'), or sort the items into a folder a class, side by side"
 
 
 class _Work:
@@ -138,7 +170,7 @@ class _Work:
 
     def supervised(self) -> None:
         """The same network trained on each budget's labels, its features under the same probes with the same labels."""
-        began = time.perf_counter()
+        began, trained = time.perf_counter(), None
         for budget in self.budgets:
             chosen = budget_indices(self.train.labels, budget, 0, self.seed, self.train.groups)
             part = labelled_subset(self.train, chosen, self.train.classes)
@@ -154,6 +186,9 @@ class _Work:
                 self.add("supervised", protocol, budget, score)
             if budget == self.budgets[-1]:
                 self.ranks("supervised", train_x)
+        if trained is None:
+            self.say(f"  supervised: not trained, {len(part)} labels are too few")
+            return
         self.table.cost["supervised"] = round(time.perf_counter() - began, 1)
         self.say(f"  supervised: trained and scored in {time.perf_counter() - began:.0f} s")
 
@@ -172,12 +207,24 @@ class _Work:
                 self.add(name, "finetune", budget, finetune(self.encoder, self.train, self.test, labels=budget, seed=self.seed,
                                                             budget=self.supervision, from_scratch=scratch))
 
+    def budgets_changed(self) -> None:
+        """Notes the budgets of which more or fewer labels are shown than they ask for."""
+        if any(c.budget > 0 for c in self.table.cells):
+            labels, groups = self.train.labels, self.train.groups
+            drawn = {budget: len(budget_indices(labels, budget, 0, self.seed, groups)) for budget in self.budgets}
+            self.table.notes += filter(None, (budget_note(labels, budget, count, groups) for budget, count in drawn.items()))
+
     def overlap(self) -> None:
-        """Notes how many test items are, in content, among the labelled training items and among those pretrained on."""
-        test = self.encoder.contents(self.test)
-        sets = {"the labelled training data": self.encoder.contents(self.train), "the pretraining data": self.encoder.items}
+        """Notes how many labelled test items are, in content, among the labelled training items and among those pretrained on."""
+        test = self.encoder.contents(_labelled(self.test))
+        sets = {"the labelled training data": self.encoder.contents(_labelled(self.train)), "the pretraining data": self.encoder.items}
         for name, hashes in sets.items():
             if hashes is None:
                 self.table.notes.append(f"It is not known whether test items are among {name}.")
             elif (shared := overlap(hashes, test)).count:
                 self.table.notes.append(shared.sentence(name, "the test data"))
+
+
+def _labelled(source: Source) -> Source:
+    rows = labelled_rows(source.labels)
+    return source if rows.all() else labelled_subset(source, np.flatnonzero(rows), source.classes)

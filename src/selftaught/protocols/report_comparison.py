@@ -7,7 +7,7 @@ from typing import Any
 
 from .figures import budget_panel, number
 from .page import bullets, paragraph, section
-from .table import NAMES
+from .table import NAMES, measured_on
 
 PROTOCOLS = {
     "knn": ("k-NN", "the label of an item is voted by its nearest labelled neighbours; nothing is trained"),
@@ -40,11 +40,12 @@ def comparison(table: dict[str, Any] | None) -> str:
     cells = {(c["representation"], c["protocol"], c["budget"]): c for c in table["cells"]}
     legend = ("Each number is the score on the test items, beneath it its 95 % interval. Larger is better. ● is the best of its "
               "column, ○ has an interval that overlaps the best's.")
+    said_of = "".join(paragraph(f"{line[0].upper()}{line[1:]}.", "small") for line in measured_on(table))
     said = [f"{_protocol(p)}: {PROTOCOLS[p][1]}." for p in dict.fromkeys(p for p, _ in columns) if p in PROTOCOLS]
     said += [f"{NAMES.get(r, r)}: {REPRESENTATIONS[r]}." for r in rows if r in REPRESENTATIONS]
     said += ["RankMe: how many directions the vectors use, from their singular values, without labels.",
              "cost: seconds to train (where it is trained) and to embed and score."]
-    return section("comparison", "Comparison", paragraph(legend, "small"), _grid(table, rows, columns, cells),
+    return section("comparison", "Comparison", said_of, paragraph(legend, "small"), _grid(table, rows, columns, cells),
                    _budgets(rows, columns, cells), bullets(table.get("notes", ())), f'<div class="small">{bullets(said)}</div>')
 
 
@@ -88,7 +89,7 @@ def _grid(table: dict[str, Any], rows: list[str], columns: list[tuple[str, float
 def _cell(cell: dict[str, Any] | None, best: dict[str, Any] | None) -> str:
     if cell is None or cell["value"] is None:
         return '<td class="num">–</td>'
-    wins = cell is best
+    wins = best is not None and f"{cell['value']:.3f}" == f"{best['value']:.3f}"
     ties = best is not None and not wins and cell["high"] is not None and best["low"] is not None and cell["high"] >= best["low"]
     mark = "●" if wins else "○" if ties else ""
     ends = "" if cell["low"] is None else f'<small>{cell["low"]:.3f}–{cell["high"]:.3f}</small>'

@@ -10,7 +10,7 @@ from typing import Any
 
 from ..contracts import SelftaughtError
 from ..evaluation import Score
-from .table import Cell, Table
+from .table import ABOUT, Cell, Table
 
 _DRAWN = 400  # points of a curve; more steps are averaged in groups of equal length
 _LISTED = 20  # quarantined items that are named
@@ -52,7 +52,8 @@ def read_table(folder: Path) -> Table | None:
         saved = json.loads(path.read_text(encoding="utf-8"))
         cells = [Cell(*(c[a] for a in axes), Score.from_json({k: v for k, v in c.items() if k not in axes}))
                  for c in saved["cells"]]
-        return Table(cells, saved["ranks"], saved.get("measures", {}), saved["cost"], saved["notes"])
+        return Table(cells, saved["ranks"], saved.get("measures", {}), saved["cost"], saved["notes"],
+                     about={key: saved[key] for key in ABOUT if key in saved})
     except (ValueError, KeyError, TypeError) as error:
         raise SelftaughtError(f"{path} cannot be read ({error!r}); evaluate the run again, or delete the file.") from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,20 @@ from ..evaluation import Score
 
 NAMES = {"encoder": "encoder (pretrained)", "random": "random initialisation", "raw": "raw input",
          "supervised": "supervised, same network", "boosting": "gradient boosting on raw input"}
+
+
+ABOUT = ("data", "seed", "draws", "version")
+"""What says where a table's numbers come from: data by part (train, test), each its origin, fingerprint and items; draws of labels."""
+
+
+def measured_on(about: dict[str, Any]) -> list[str]:
+    """The line that names the data and draws of a table (its `about`, or all of its JSON), or none where it does not know them."""
+    if any(key not in about for key in ABOUT):
+        return []
+    train, test = (about["data"][part] for part in ("train", "test"))
+    draws = f"{about['draws']} draw{'s' * (about['draws'] != 1)}"
+    return [f"measured on {test['origin']} ({test['items']:,} items), with labels of {train['origin']} ({train['items']:,} items); "
+            f"{draws} of labels, seed {about['seed']}, version {about['version']}"]
 
 
 def column_name(protocol: str, budget: float, labels: int) -> str:
@@ -39,7 +54,7 @@ class Cell:
 @dataclass
 class Table:
     """All cells, and what else a reader should know: ranks, cost, overlap, items left out. apart: the protocols measure different
-    things, so that each has a winner of its own."""
+    things, so that each has a winner of its own. about: what was measured on (`ABOUT`); {} in tables of earlier versions."""
 
     cells: list[Cell] = field(default_factory=list)
     ranks: dict[str, float] = field(default_factory=dict)
@@ -47,6 +62,7 @@ class Table:
     cost: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     apart: bool = False
+    about: dict[str, Any] = field(default_factory=dict)
 
     def cell(self, representation: str, protocol: str, budget: float) -> Cell | None:
         return next((c for c in self.cells if (c.representation, c.protocol, c.budget) == (representation, protocol, budget)), None)
@@ -57,8 +73,8 @@ class Table:
         return rows, sorted(columns, key=lambda c: (c[0], c[1]))
 
     def winners(self) -> list[str]:
-        """A line a label budget: which representation wins under its best protocol (`apart`: under each), and whether the intervals
-        part."""
+        """A line a label budget: which representation wins under its best protocol (`apart`: under each), or which tie as printed,
+        and whether the intervals part."""
         lines = []
         for budget, protocol in sorted({(c.budget, c.protocol if self.apart else "") for c in self.cells if c.budget > 0}):
             here = [c for c in self.cells if c.budget == budget and protocol in ("", c.protocol)]
@@ -67,12 +83,15 @@ class Table:
                 if c.representation not in best or c.score.value > best[c.representation].score.value:
                     best[c.representation] = c
             order = sorted(best.values(), key=lambda c: -c.score.value)
-            first, rest = order[0], order[1:]
+            first = order[0]
+            tied = [c for c in order if f"{c.score.value:.3f}" == f"{first.score.value:.3f}"]
+            rest = order[len(tied):]
             share = f" ({budget:.0%})" if budget <= 1 else ""
-            line = (f"with {first.labels} labels{share}: {NAMES.get(first.representation, first.representation)}{' wins' if rest else ''} "
-                    f"({first.protocol} {first.score.value:.3f})")
+            line = (f"with {first.labels} labels{share}: {_listed(NAMES.get(c.representation, c.representation) for c in tied)}"
+                    f"{' tie' if len(tied) > 1 else ' wins' if rest else ''} "
+                    f"({_listed(dict.fromkeys(c.protocol for c in tied))} {first.score.value:.3f})")
             if rest:
-                clear = first.score.low > rest[0].score.high
+                clear = min(c.score.low for c in tied) > rest[0].score.high
                 line += (f"; next is {NAMES.get(rest[0].representation, rest[0].representation)} "
                          f"({rest[0].protocol} {rest[0].score.value:.3f}{'' if clear else ', intervals overlap'})")
             lines.append(line)
@@ -107,19 +126,25 @@ class Table:
         table = [["", *names], *lines]
         widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
         text = "\n".join("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip() for line in table)
-        return "\n".join([text, "", *self.winners(), *self.notes])
+        return "\n".join([text, "", *self.winners(), *self.notes, *measured_on(self.about)])
 
     def to_markdown(self) -> str:
         head, body = self._grid()
         lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head), *("| " + " | ".join(row) + " |" for row in body)]
-        return "\n".join([*lines, "", *(f"- {w}" for w in [*self.winners(), *self.notes])]) + "\n"
+        return "\n".join([*lines, "", *(f"- {w}" for w in [*self.winners(), *self.notes, *measured_on(self.about)])]) + "\n"
 
     def to_json(self) -> dict[str, Any]:
         return {"cells": [c.to_json() for c in self.cells],
                 "ranks": self.ranks, "measures": self.measures, "cost": self.cost, "winners": self.winners(),
-                "notes": self.notes}
+                "notes": self.notes, **self.about}
 
     def save(self, folder: str | Path) -> None:
         """evaluation.json and evaluation.md."""
         write_text(Path(folder) / "evaluation.json", json.dumps(self.to_json(), indent=1))
         write_text(Path(folder) / "evaluation.md", self.to_markdown())
+
+
+def _listed(words: Iterable[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    *before, last = words
+    return f"{', '.join(before)} and {last}" if before else last

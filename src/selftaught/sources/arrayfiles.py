@@ -140,6 +140,7 @@ def _table(x: np.ndarray, asked: Asked, *, y, group, origin: str, classes, names
         raise DataError(f"{origin} of shape {x.shape} is no table: a table is [N, F].")
     names = names or [f"x{i}" for i in range(x.shape[1])]
     columns = {str(name): pa.array(np.ascontiguousarray(x[:, i])) for i, name in enumerate(names)}
+    asked = asked.among([*columns, "y"])
     for word, values in (("target", y), ("group", group)):
         name = {"target": "y", "group": "group"}[word]
         if values is None or getattr(asked, word) in columns:
@@ -172,10 +173,15 @@ def open_named(arrays: Mapping[str, Any], asked: Asked, *, part: str | None = No
             return None
         raise nearest(word, list(arrays), what=f"array in {origin} named")
 
+    asked = asked.among([*arrays, *columns])
     y, group = beside(asked.target, "y"), beside(asked.group, "group")
     inner = replace(asked, target=asked.target if y is None else None, group=asked.group if group is None else None)
-    return open_array(x, inner, y=y, group=group, ptr=arrays["ptr"] if "ptr" in arrays and not part else None, origin=origin,
-                      classes=[str(c) for c in np.asarray(arrays["classes"]).reshape(-1)] if "classes" in arrays else None)
+    source = open_array(x, inner, y=y, group=group, ptr=arrays["ptr"] if "ptr" in arrays and not part else None, origin=origin,
+                        classes=[str(c) for c in np.asarray(arrays["classes"]).reshape(-1)] if "classes" in arrays else None)
+    if asked.read_as and source.modality != "table":
+        raise OptionError(f"{asked.target}:{asked.read_as} is for the columns of tables, and {origin} holds {source.modality} data: give "
+                          "numbers to predict as floats, classes as words or whole numbers.")
+    return source
 
 
 def _input_name(names: list[str], part: str | None, origin: str) -> str:

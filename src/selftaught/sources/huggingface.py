@@ -23,12 +23,14 @@ def open_huggingface(data: Any, asked: Asked) -> Source:
                         f"data['{next(iter(data), 'train')}'].")
     if not hasattr(data, "__len__") or not hasattr(data, "features"):
         raise DataError("The data set is streamed and has no length: load it with streaming=False.")
+    image = next((name for name, kind in data.features.items() if type(kind).__name__ == "Image"), None)
+    pictures = image is not None and asked.modality not in ("table", "text")
+    asked = asked if pictures else asked.among(data.column_names)
     target, group = asked.target, asked.group
     for word, what in ((target, "target"), (group, "group")):
         if word is not None and word not in data.column_names:
             raise nearest(word, data.column_names, what=f"column (asked for as {what}) in the data set named")
-    image = next((name for name, kind in data.features.items() if type(kind).__name__ == "Image"), None)
-    if image is None or asked.modality in ("table", "text"):
+    if not pictures:
         return _table(data, asked)
     labelled = [n for n, kind in data.features.items() if type(kind).__name__ == "ClassLabel"]
     notes = tuple(f"column '{n}' holds labels: name it as the target to evaluate with them; it is no input."

@@ -18,12 +18,18 @@ class Labels:
     note: str = ""
 
 
-def encode_labels(values: np.ndarray, name: str = "y", *, samples: int, classes: list[str] | None = None) -> Labels:
+_TOLD = 20  # classes; where more whole numbers are read as such, it is said
+
+
+def encode_labels(values: np.ndarray, name: str = "y", *, samples: int, classes: list[str] | None = None, read_as: str | None = None,
+                  remedy: str = "give them as floats") -> Labels:
     """Labels from any one-dimensional array.
 
     Strings, booleans and few distinct integers become classes, sorted; floats become regression targets unless they are few
     whole numbers. Missing is None, NaN or '' (and −1 in integers, unless −1 and 1 are all there is). `classes` names the
-    integers 0, 1, … where the file does. Raises DataError where the length does not match or nothing is labelled.
+    integers 0, 1, … where the file does. read_as: 'number' or 'class' where that was asked for. remedy: how a person has whole numbers
+    read as numbers, for the note. Raises DataError where the length does not match, nothing is labelled, or the values cannot be read as
+    asked.
     """
     values = np.asarray(values)
     if values.ndim == 2 and values.shape[1] == 1:
@@ -31,10 +37,12 @@ def encode_labels(values: np.ndarray, name: str = "y", *, samples: int, classes:
     if values.ndim != 1 or len(values) != samples:
         raise DataError(f"The labels '{name}' have shape {values.shape} for {samples} items: give one an item, shape "
                         f"({samples},).")
-    if values.dtype.kind == "f":
-        labels = _floats(values, name)
+    if read_as == "number":
+        labels = _numbers(values, name)
+    elif values.dtype.kind == "f":
+        labels = _floats(values, name) if read_as is None else _printed(values, name)
     elif values.dtype.kind in "iu":
-        labels = _integers(values.astype(np.int64), name, classes)
+        labels = _integers(values.astype(np.int64), name, classes, remedy, sure=read_as == "class")
     else:
         labels = _words(values)
     missing = np.isnan(labels.values) if labels.classes is None else labels.values < 0
@@ -77,16 +85,20 @@ def _words(values: np.ndarray) -> Labels:
     return Labels(out, [str(c) for c in classes])
 
 
-def _integers(values: np.ndarray, name: str, classes: list[str] | None) -> Labels:
+def _integers(values: np.ndarray, name: str, classes: list[str] | None, remedy: str, *, sure: bool) -> Labels:
     distinct = np.unique(values)
     known, note = distinct[distinct != -1], ""
     if distinct.tolist() == [-1, 1]:
         known, note = distinct, f"'{name}' holds −1 and 1 only: read as two classes, not as unlabelled."
-    if len(known) > max(20, min(1000, len(values) // 5)):
+    if sure:
+        _check_repeats(known, values, name)
+    elif len(known) > max(_TOLD, min(1000, len(values) // 5)):
         note = f"'{name}' holds {len(known)} different integers: read as numbers, not as classes."
         return Labels(values.astype(np.float32), None, note)
     if classes is not None and len(known) and known[0] >= 0 and known[-1] < len(classes):
         return Labels(values, [str(c) for c in classes], note)
+    if not sure and len(known) > _TOLD:
+        note = f"{len(known)} distinct whole numbers of '{name}' are read as classes; {remedy} to have them predicted as numbers."
     codes = np.searchsorted(known, values)
     codes[~np.isin(values, known)] = -1
     return Labels(codes.astype(np.int64), [str(k) for k in known], note)
@@ -101,3 +113,29 @@ def _floats(values: np.ndarray, name: str) -> Labels:
         note = f"'{name}' holds {len(known)} different whole numbers: read as classes."
         return Labels(codes.astype(np.int64), [str(int(k)) for k in known], note)
     return Labels(np.where(finite, values, np.nan).astype(np.float32), None)
+
+
+def _numbers(values: np.ndarray, name: str) -> Labels:
+    if values.dtype.kind not in "fiu":
+        first = next(iter(_text(values[~_missing(values)])), "")
+        raise DataError(f"The target '{name}' holds words ('{first}'), which cannot be read as numbers: name '{name}:class', or another "
+                        "column.")
+    numbers = values.astype(np.float32)
+    numbers[~np.isfinite(numbers)] = np.nan
+    return Labels(numbers, None)
+
+
+def _check_repeats(known: np.ndarray, values: np.ndarray, name: str) -> None:
+    if len(known) > max(_TOLD, len(values) / 2):
+        raise DataError(f"The target '{name}' holds {len(known)} different numbers in {len(values)} rows: a class needs several rows, so "
+                        f"name '{name}:number', or another column.")
+
+
+def _printed(values: np.ndarray, name: str) -> Labels:
+    """Floats as classes, each called as it is printed."""
+    finite = np.isfinite(values)
+    known = np.unique(values[finite])
+    _check_repeats(known, values, name)
+    codes = np.where(finite, np.searchsorted(known, values), -1)
+    short = [str(np.float32(k)) if np.float32(k) == k else str(k) for k in known]
+    return Labels(codes.astype(np.int64), [name.removesuffix(".0") for name in short])

@@ -22,8 +22,9 @@ _ENOUGH = 10  # values of which not one was seen in training: the column is writ
 class TableSource(Source):
     """Rows of a pyarrow Table.
 
-    asked.target: the column that becomes `labels` and leaves the input. asked.group: the one that becomes `groups` and leaves
-    it. asked.least: fewer rows are a DataError (1 when they are only to be encoded). class_names: of targets that count from 0.
+    asked.target: the column that becomes `labels` and leaves the input; NAME:number and NAME:class settle how it is read.
+    asked.group: the one that becomes `groups` and leaves it. asked.least: fewer rows are a DataError (1 when they are only to be
+    encoded). class_names: of targets that count from 0.
     The contents decide what each column is and which are left out, until `align` has this table read as another one was.
     """
 
@@ -32,6 +33,7 @@ class TableSource(Source):
 
     def __init__(self, table, asked: Asked = _NOTHING, *, origin: str = "table", notes: Sequence[str] = (),
                  class_names: Sequence[str] | None = None):
+        asked = asked.among(table.column_names)
         target, group = asked.target, asked.group
         self.origin, self._table, self._asked = origin, table, asked
         check_samples(table.num_rows, origin, "rows", asked.least)
@@ -42,7 +44,7 @@ class TableSource(Source):
                 raise nearest(word, table.column_names, what=f"column (asked for as {what}) in {origin} named")
         notes = list(notes)
         if target is not None:
-            labels = target_labels(table, target, origin, class_names)
+            labels = target_labels(table, asked, origin, class_names)
             self.labels, self.classes = labels.values, labels.classes
             notes += [labels.note] if labels.note else []
         if group is not None:
@@ -170,13 +172,15 @@ def _is_far(numbers: np.ndarray) -> bool:
     return bool(lies_far(np.fmin.reduce(numbers), np.fmax.reduce(numbers)))
 
 
-def target_labels(table, target: str, origin: str, class_names: Sequence[str] | None = None) -> Labels:
-    """The labels that a column of a pyarrow Table holds; DataError where they are texts that hardly repeat."""
+def target_labels(table, asked: Asked, origin: str, class_names: Sequence[str] | None = None) -> Labels:
+    """The labels that the target's column of a pyarrow Table holds; DataError where they are texts that hardly repeat."""
+    target = asked.target
     read, rows = _answers(table, target, "target", origin), table.num_rows
     if read.codes is not None and len(read.levels) > max(20, rows / 2):
         raise DataError(f"The target '{target}' of {origin} holds {len(read.levels)} different texts in {rows} rows: a label needs "
                         "several rows a class, so name another column.")
-    return encode_labels(column_values(read), target, samples=rows, classes=class_names)
+    return encode_labels(column_values(read), target, samples=rows, classes=class_names, read_as=asked.read_as,
+                         remedy=f"name the target '{target}:number'")
 
 
 def group_codes(table, group: str, origin: str) -> np.ndarray:

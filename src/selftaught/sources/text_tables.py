@@ -26,6 +26,7 @@ def open_table(table: Any, asked: Asked, *, origin: str, class_names: Sequence[s
 
     options: of TableSource."""
     check_names(table, origin)
+    asked = asked.among(table.column_names)
     if asked.modality == "text" or (asked.modality is None and _is_texts(table, asked)):
         return text_table(table, asked, origin=origin, class_names=class_names, notes=options.get("notes", ()))
     return TableSource(table, asked, origin=origin, class_names=class_names, **options)
@@ -37,6 +38,7 @@ def text_table(table: Any, asked: Asked, *, origin: str, class_names: Sequence[s
     import pyarrow as pa
     import pyarrow.compute as pc
 
+    asked = asked.among(table.column_names)
     for word, what in ((asked.target, "target"), (asked.group, "group")):
         if word is not None and word not in table.column_names:
             raise nearest(word, table.column_names, what=f"column (asked for as {what}) in {origin} named")
@@ -53,7 +55,7 @@ def text_table(table: Any, asked: Asked, *, origin: str, class_names: Sequence[s
             raise OptionError(f"The column '{name}' of {origin} holds {table[name].type}, not texts: name another in layout=text=COLUMN.")
     texts = [_strings(table[name]) for name in columns]
     joined = texts[0] if len(texts) == 1 else pc.binary_join_element_wise(*texts, pa.scalar("\n", pa.large_string()), null_handling="skip")
-    labels = target_labels(table, asked.target, origin, class_names) if asked.target is not None else None
+    labels = target_labels(table, asked, origin, class_names) if asked.target is not None else None
     groups = None
     if asked.group is not None:
         groups = group_codes(table, asked.group, origin)
@@ -88,6 +90,7 @@ def open_json_lines(path: Path, asked: Asked) -> Source:
         raise DataError(f"{path} holds no record{first}: a .jsonl file has a JSON object on every line.")
     names = list(dict.fromkeys(name for record in records for name in record))
     table = pa.table({name: _column([record.get(name) for record in records], f"{path}, field '{name}'") for name in names})
+    asked = asked.among(names)
     if asked.modality == "text" or (asked.modality is None and _is_texts(table, asked)):
         return text_table(table, asked, origin=str(path), bad=bad)
     if bad:

@@ -67,8 +67,11 @@ def speaks_of(layout: str, data: Any) -> bool:
     if isinstance(data, (str, os.PathLike)):
         path = Path(str(data).partition("::")[0]).expanduser()
         return not path.is_dir() if is_text_layout(layout) else path.is_dir() or path.suffix in (".npy", ".npz")
-    parts = data if isinstance(data, (list, tuple)) else [data]
-    return is_text_layout(layout) or all(isinstance(part, (np.ndarray, dict)) or hasattr(part, "detach") for part in parts)
+    data = data[0] if _labelled(data) else data
+    if is_text_layout(layout) or isinstance(data, dict):
+        return True
+    parts, axes = (data, len(layout) - 1) if isinstance(data, (list, tuple)) else ([data], len(layout))
+    return all((isinstance(part, np.ndarray) or hasattr(part, "detach")) and part.ndim == axes for part in parts)
 
 
 def _object(data: Any, asked: Asked) -> Source:

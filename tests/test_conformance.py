@@ -11,7 +11,8 @@ from selftaught.testing import MODALITIES, check_method, draft, source_of
 
 MASKED = ("mae", "simmim", "data2vec", "data2vec2", "jepa", "mp3", "tjepa")  # too few columns tell of one another on the generated table
 # steps of those that learn slower, or faster, than the others
-STEPS = {"simsiam": 400, "nnclr": 300, **dict.fromkeys(MASKED, 250), "simmim": 400, "data2vec2": 300, "tjepa": 300, "mp3": 200, "lejepa": 100}
+STEPS = {"simsiam": 400, "nnclr": 300, "lejepa": 100, **dict.fromkeys(MASKED, 250), "simmim": 400, "data2vec2": 300, "tjepa": 300,
+         "mp3": 200}
 WIDE = {"method.hidden": 256, "method.width": 256}
 LIGHTER = {**dict.fromkeys(("vicreg", "sie", "msn"), WIDE), "dino": {"method.hidden": 256}, "data2vec2": {"method.masks": 2},
            "barlow_twins": {"method.hidden": 512, "method.width": 512}}  # the most costly of these tests

@@ -650,7 +650,7 @@ def test_an_encoder_embeds_images_of_other_pixels_as_its_own_or_says_why_not(tmp
     np.testing.assert_allclose(grey.embed(x), grey.embed(tmp_path / "rgb"), atol=0.05)
     np.testing.assert_allclose(rgb.embed(x.astype(np.uint16) * 257), own, atol=1e-4)
     np.testing.assert_allclose(rgb.embed(greys), repeated, atol=1e-4)
-    for encoder, data, why in ((rgb, np.concatenate([x, x[..., :1]], -1), "4 channels where 3 are wanted"),
+    for encoder, data, why in ((rgb, np.concatenate([x, x[..., :1]], -1), "4 channels where 3 are wanted.*layout=NCHW"),
                                (rgb, x / np.float32(255), "float32 samples where uint8 is wanted"),
                                (encoders["real"], tmp_path / "grey", "uint8 samples where float32 is wanted"),
                                (encoders["real"], x[..., 0], "uint8 samples where float32 is wanted")):

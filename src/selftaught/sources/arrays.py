@@ -59,8 +59,10 @@ class ImageArrays(Source):
         try:
             self._conform(np.zeros((self._own.channels, 1, 1), self._own.dtype), pixels)
         except BadItem as bad:
+            other = {1: "NHWC", 3: "NCHW"}.get(self._axis)
+            read = f" Were its axes read wrongly, open it with open_source(data, layout={other})." if other else ""
             raise DataError(f"{self.origin}: its images have {bad.reason}, as in training: give the array that training had, of other "
-                            "images.") from None
+                            f"images.{read}") from None
         self._pixels = pixels
 
     def _conform(self, x: np.ndarray, pixels: Pixels) -> np.ndarray:

@@ -54,10 +54,12 @@ def of_patches(trained) -> dict[str, float]:
     import numpy as np
 
     from ..evaluation import linear_probe
+    from ..sources import open_source
 
     found = []
     for source, count in ((trained.train, 2000), (trained.test, 1000)):
-        tokens = trained.run.encoder.embed({"x": source.take(np.arange(count))["x"]}, tokens=True)
+        images = open_source(source.take(np.arange(count))["x"], layout="NCHW")
+        tokens = trained.run.encoder.embed(images, tokens=True)
         middle = tokens.reshape(count, 8, 8, -1)[:, 3:5, 3:5]
         found += [middle.reshape(count * 4, -1), np.repeat(source.labels[:count], 4)]
     return {"patches": linear_probe(*found, groups=np.repeat(np.arange(2000), 4)).value}  # of one image all are held out

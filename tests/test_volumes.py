@@ -287,6 +287,21 @@ def test_what_volumes_cannot_supply_is_refused_with_the_reason(source):
     with pytest.raises(NotApplicable, match="8 × 12 cells are not square"):
         seen(oblong, Transformed(kind="patch_turn"), rows=3)
     assert seen(oblong, Pair(), rows=3)[0].x.shape == (3, 1, 8, 8, 12)  # turned by halves alone
+    with pytest.raises(OptionError, match="volume view option hue would change nothing"):
+        seen(source, Pair(), hue=0.2)
+
+
+def test_cells_of_unequal_sides_are_turned_by_halves_alone(source):
+    """A quarter turn would lay what is 1 mm wide where 3 mm are."""
+    place = torch.arange(12)
+    batch = Batch(VOLUME.collate(source.take(np.arange(12)), VOLUME.prepare(source))[0], place, place, torch.zeros_like(place))
+    turns = {}
+    for spacing in ((1.0, 1.0, 1.0), (1.0, 1.0, 3.0)):
+        prepared = VOLUME.prepare(source)
+        prepared.statistics["spacing"] = list(spacing)
+        view = VOLUME.views(Single(), prepared)(batch, batch.draws(0, "t"))[0]
+        turns[spacing[-1]] = set(view.applied["turn"].tolist())
+    assert turns[1.0] & {1, 3} and turns[3.0] == {0, 2}
 
 
 # ---- networks, pictures and methods --------------------------------------------------------------------------------------------------

@@ -41,7 +41,7 @@ from .series import SeriesModality, lengths_of, varies
 CLEAN = AudioSpec()
 WEAK = AudioSpec(crop_p=1.0, crop=(0.8, 1.0), gain_p=0.5)
 STRONG = AudioSpec(crop_p=1.0, band_p=1.0, gain_p=0.8, noise_p=0.5, time_mask_p=0.5, band_mask_p=0.5)
-WAVES = {"crop": (0.8, 1.0), "warp_p": 0.0}  # of series' strong views, whose crops and warps would change the pitch by an octave
+WAVES = {"crop": (0.8, 1.0), "small_crop": (0.4, 0.5), "warp_p": 0.0}  # of series' views; wider crops and warps would shift the pitch
 WINDOW, CANVAS = 2.0, 4  # seconds that the network sees unless asked for more; windows of a clip that travel to the device
 _SLICE = 128  # clips read at a time while the statistics are taken
 _MAGMA = np.array([(0, 0, 4), (28, 16, 68), (79, 18, 123), (129, 37, 129), (181, 54, 122), (229, 80, 100), (251, 135, 97), (254, 194, 135),

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..contracts import BadItem, Batch, Clean, DataError, Draws, Need, NotApplicable, Pair, Patches, Source, Transformed
+from ..contracts import BadItem, Batch, Clean, DataError, Draws, Need, NotApplicable, OptionError, Pair, Patches, Source, Transformed
 from ..views.grid3d import GridSpec, GridViews
 from ..views.grid3d_transforms import GridPatches, KnownGrid, TransformedGrid
 from ..views.options import with_options
@@ -24,6 +24,8 @@ class GridModality(Modality):
 
     default_backbone = "convnet"
     maker: type[GridViews]
+    idle: tuple[str, ...]
+    """Fields of GridSpec that mean nothing here: to set one is refused."""
 
     def specs(self, need: Need, preprocessing: Preprocessing) -> list[GridSpec]:
         """The views of a need, of `Patches` the whole (where asked for) and one patch. NotApplicable where they cannot be supplied."""
@@ -41,9 +43,12 @@ class GridModality(Modality):
         return {k: torch.from_numpy(np.ascontiguousarray(v.view(np.int64) if v.dtype == np.uint64 else v)) for k, v in items.items()}, None
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:
-        """`options`: any field of GridSpec overrides it in every view."""
+        """`options`: any field of GridSpec but the `idle` ones overrides it in every view."""
         if need.fields != ("x",):
             raise NotApplicable(f"{self.name}: the fields {', '.join(need.fields)} were asked for, but an item has one field, x.")
+        if ignored := [name for name in options if name in self.idle]:
+            raise OptionError(f"{self.name} view option {ignored[0]} would change nothing: of this modality no view is made "
+                              "with it; leave it out.")
         specs = [with_options(spec, options, what=f"{self.name} view") for spec in self.specs(need, preprocessing)]
         if isinstance(need, Patches):
             return GridPatches(self.maker([*specs[:-1], *specs[-1:] * need.side**3], preprocessing.statistics), need)

@@ -30,6 +30,7 @@ class VideoModality(GridModality):
     """frames: that the network sees (0: 16, fewer where clips are short). stride: every how many-th of the file's (0: as many as fit
     twice, at most 4)."""
     maker = ClipViews
+    idle = ("size", "turn", "cutout_size")
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 64, **options: Any) -> Preprocessing:
         """Settles resolution, frames and stride, then reads evenly spaced clips for mean and deviation. options: `inputs`."""

@@ -25,6 +25,7 @@ class VolumeModality(GridModality):
     name = "volume"
     opens_with = {"modality": "volume"}  # arrays do not say that they are volumes
     maker = VolumeViews
+    idle = ("size", "stride", "rotate", "saturation", "hue", "grey", "solarise", "cutout_size", "crop_fraction")
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 64) -> Preprocessing:
         """Settles spacing and canvas: the median spacing, coarser along the axes that would have more than `resolution` cells, and room

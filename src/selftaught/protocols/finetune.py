@@ -32,7 +32,8 @@ def finetune(encoder: Encoder, train: Any, test: Any, *, labels: float | int = 1
     train, test = encoder.open(train), encoder.open(test)
     for source, what in ((train, "training"), (test, "test")):
         if source.labels is None:
-            raise DataError(f"Fine-tuning needs labels, and the {what} data have none; name a column with target=…")
+            raise DataError(f"Fine-tuning needs labels, and the {what} data have none; name a column with --target "
+                            "NAME (in Python target='NAME').")
     chosen = budget_indices(train.labels, labels, draw, seed, train.groups)
     part = labelled_subset(train, chosen, train.classes)
     initialise = None if from_scratch else _weights_of(encoder)

@@ -29,7 +29,7 @@ class GridSpec(ImageSpec):
     """One view. shape: its cells along the three axes (`size` is the last side). reverse: probability that the first axis is turned
     around. Of clips, stride: frames of the canvas from one to the next, uniform in the range, less where the clip is too short.
     Of volumes, scale: part of the volume's cells; ratio: of two sides; turn: probability of 1 to 3 quarter turns about the first axis
-    (where the other two are equally long; a half turn where not). No cutout, and volumes are not rotated by degrees."""
+    (where the other two are equally long and spaced; a half turn where not). No cutout, and volumes are not rotated by degrees."""
 
     shape: tuple[int, int, int] = (1, 1, 1)
     reverse: float = 0.0
@@ -140,11 +140,12 @@ class VolumeViews(GridViews):
     """Views of volumes: float canvases [B, C, D, H, W], size (cells of the middle that the volume takes). A crop keeps the canvas's
     proportions but for `ratio`, and lies within the volume, or around it along an axis where that is shorter. Flips along each axis
     (reverse, vertical_flip, flip), blur along each, brightness and contrast a channel, noise. statistics: also `canvas`, its cells
-    (D, H, W)."""
+    (D, H, W), and `spacing`, theirs along each axis."""
 
     def __init__(self, specs: list[GridSpec], statistics: dict[str, Any]):
         super().__init__(specs, statistics)
         self.canvas = tuple(statistics["canvas"])
+        self.alike = math.isclose(*statistics["spacing"][1:], rel_tol=0.01)
 
     def _plan(self, draws: Draws, sizes: Tensor, spec: GridSpec, channels: int) -> dict[str, Tensor]:
         still = torch.zeros_like(sizes[:, 0], dtype=torch.bool)
@@ -158,7 +159,7 @@ class VolumeViews(GridViews):
         plan["part"] = (plan["box"][:, 3:] - plan["box"][:, :3]).prod(1) / self._extent(sizes).prod(1)
         plan["sigma"] = torch.where(u[:, 4] < spec.blur, draws.uniform("sigma", low=spec.sigma[0], high=spec.sigma[1]), 0.0)
         quarters = 1 + draws.integers("turn", 3)
-        square = spec.shape[1] == spec.shape[2]
+        square = self.alike and spec.shape[1] == spec.shape[2]
         plan["turn"] = torch.where(u[:, 5] < spec.turn, quarters if square else torch.full_like(quarters, 2), 0)
         return plan | colour.jitter_factors(draws, plan["jittered"], (spec.brightness, spec.contrast, 0.0, 0.0))
 

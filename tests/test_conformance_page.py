@@ -24,6 +24,11 @@ def test_a_later_line_takes_the_place_of_an_earlier_one(script):
     line = {"method": "byol", "modality": "series", "version": "a", "holds": False, "seen": "k-NN|.1"}
     row = script.page([line, {**line, "version": "b", "seen": "k-NN|.2"}]).splitlines()[-1]
     assert row.startswith("| byol | not run | k-NN/.2 | not run") and row.endswith("| b |")
+    short = {**line, "learning": False, "holds": True, "seen": "holds"}
+    shown = lambda *lines: script.page(list(lines)).splitlines()[-1].split(" | ")[2]  # noqa: E731
+    assert shown(short) == shown(short, short) == "holds" and shown(short, line) == shown(line, short) == "k-NN/.1"
+    assert shown(line, {**short, "holds": False, "seen": "fails"}) == "fails"
+    assert shown(line, {**short, "holds": False, "seen": "fails"}, short) == "holds"
 
 
 def test_cells_of_the_present_code_are_not_run_again(script, tmp_path, monkeypatch, capsys):
@@ -35,5 +40,11 @@ def test_cells_of_the_present_code_are_not_run_again(script, tmp_path, monkeypat
         script.append({"method": "byol", "modality": "table", "version": version, "holds": True, "seen": ""}, script.RESULTS)
     script.main(arguments)
     assert capsys.readouterr().out.splitlines() == ["simclr × table", "1 left"]
+    short = {"method": "simclr", "modality": "table", "version": script.code("simclr"), "learning": False, "holds": True, "seen": ""}
+    script.append(short, script.RESULTS)
+    script.main(arguments)
+    assert capsys.readouterr().out.splitlines() == ["simclr × table", "1 left"]  # its learning is
+    script.main([*arguments, "--no-learning"])
+    assert capsys.readouterr().out.splitlines() == ["0 left"]
     with pytest.raises(SystemExit):
         script.main(["--only", "simclrr"])

@@ -169,6 +169,7 @@ PRETRAIN = ["pretrain", "series.npz", "--layout", "NCT", "--quiet", "--out", "ne
         ("devices=-1", "at least 1"), ("lr=1e999", "a number"), ("seed=-1", "at least 0"), ("device=cpu:3", "no such device"),
         ("training.clip=abc", "a number"), ("training.groups=3", "only Python"), ("training.optimizer=none", "does not fit"),
         ("training.lr=fast", "a number"), ("training.batch_size=4", "batch_size=4"), ("training.epochs=7", "epochs=7"),
+        ("method.hidden=-5", "at least 0"), ("method.temperature=none", "temperature=none does not fit"),
         ("backbone.widths=8", "separated by commas"), ("backbone.widths=0,8", "at least 1"), ("backbone.kernel=wide", "a whole number"),
     ],
 )

@@ -317,3 +317,14 @@ def test_it_learns_on_images_where_the_broken_objective_does_not():
         scores.append(score(plan, train(plan, reference, stop_on_collapse=False)[0], reference, test))
     start = score(plan, plan.build_method(), reference, test, estimate=True)
     assert scores[0] >= start + 0.05 and scores[0] >= scores[1] + 0.05, (scores, start)
+
+
+@pytest.mark.parametrize(("options", "said"), [
+    ({"method.width": 65}, "width 65 cannot have 4 heads"), ({"method.heads": 0}, "cannot have 0 heads"),
+    ({"method.masked": None}, "masked=none does not fit: expected a number"), ({"backbone.patch": 1000}, "patch=1000 is longer than items"),
+    ({"backbone.patch": 64}, "single token, of which nothing can be hidden")])
+def test_options_that_cannot_be_are_a_sentence(options, said):
+    with pytest.raises(OptionError, match=said):
+        plan = draft(MAE, "series", source := source_of("series", 64), **options)
+        plan.build_method()
+        plan.stream(source)

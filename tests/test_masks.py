@@ -103,6 +103,20 @@ def test_spans_on_images_are_boxes_and_islands_leave_boxes():
         assert (chosen.sum(1) == 16).all() and (rows * columns).float().mean() < 40  # of 16 random tokens about 60
 
 
+def test_boxes_as_large_as_the_grid_differ_all_the_same():
+    hidden = hidden_tokens(draws(32), (8,), 0.5, size=1000)
+    assert (hidden.sum(1) == 4).all() and len(hidden.unique(dim=0)) > 1
+
+
+@pytest.mark.parametrize(("mask", "said"), [
+    (Mask("random", (1.0, 1.0)), "masked=1.0 of a mask"), (Mask("random", (0.5, 0.2)), r"masked=\(0.5, 0.2\)"),
+    (Mask("random", (0.5, 0.5), count=0), "masks=0 .*at least 1"), (Mask("random", (0.5, 0.5), size=0), "size=0"),
+    (Mask("block", (0.2, 0.2), context=(0.0, 1.0)), "context=")])
+def test_masks_that_cannot_be_are_named(mask, said):
+    with pytest.raises(OptionError, match=said):
+        Masked(lambda b, d: [], mask, lambda s: s)
+
+
 def test_tubes_are_the_same_at_all_steps():
     hidden = hidden_tokens(draws(200), (6, 4, 4), 0.75, kind="tube").view(200, 6, 16)
     assert (hidden == hidden[:, :1]).all() and (hidden[:, 0].sum(1) == 12).all()
@@ -167,10 +181,6 @@ def test_the_part_is_drawn_once_a_step():
 def test_what_is_refused():
     with pytest.raises(OptionError, match="random"):
         masked(Mask("randon"))
-    with pytest.raises(OptionError, match="within 0..1"):
-        masked(Mask("random", (0.5, 1.0)))
-    with pytest.raises(OptionError, match="within 0..1"):
-        masked(Mask("block", (0.2, 0.2), context=(0.0, 1.0)))
 
 
 class _Hidden(SimCLR):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from selftaught.contracts import Clock, Cosine
+from selftaught.contracts import Clock, Cosine, OptionError
 from selftaught.networks import BatchNorm, Centre, Memory, Queue, Teacher
 
 CLOCK = Clock(step=5, steps=10)
@@ -129,3 +129,9 @@ def test_centre_is_the_moving_mean_of_all_rows():
 def test_a_memory_must_say_what_it_remembers():
     with pytest.raises(NotImplementedError, match="remembers"):
         Memory().commit(CLOCK)
+
+
+@pytest.mark.parametrize("momentum", [5.0, -0.1, Cosine(0.9, 1.1)])
+def test_a_momentum_outside_of_0_to_1_is_refused(momentum):
+    with pytest.raises(OptionError, match="momentum of .* between 0 and 1"):
+        Teacher(nn.Linear(2, 2), momentum)

@@ -15,7 +15,7 @@ from selftaught.evaluation import Score
 from selftaught.protocols import Cell, Table, nearest_items, write_report
 from selftaught.protocols.figures import apart, number, ticks
 from selftaught.protocols.report_facts import curves, read_table
-from selftaught.protocols.report_items import medoids, project
+from selftaught.protocols.report_items import _majority, medoids, project
 from selftaught.sources import open_source
 from selftaught.sources.subsets import Subset
 from selftaught.stages import Run, pretrain
@@ -302,3 +302,7 @@ def test_bad_items_are_no_neighbours(run, waves):
 def test_sentences(run, waves, item, options, sentence):
     with pytest.raises(OptionError, match=sentence):
         nearest_items(run.encoder, odd(waves), item, **options)
+
+
+def test_an_even_vote_is_no_disagreement():
+    assert [_majority(np.array(votes), 1) for votes in ([0, 0, 1, 1], [0, 0, 1], [0, 1])] == [1, 0, 1]

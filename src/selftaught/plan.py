@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import os
 import time
 from collections.abc import Callable
@@ -26,6 +27,7 @@ from .contracts import (
     Training,
     find,
     fit_keywords,
+    fit_option,
     fit_type,
     hash_key,
     nearest,
@@ -139,6 +141,9 @@ class Plan:
         views = modality.views(self.need, self.preprocessing, **self.nested["views"])
         if self.need.mask is not None:
             backbone = self.build_backbone()
+            if math.prod(backbone.grid(self.facts.shape)) == 1 and self.need.mask.ratio[1]:
+                raise OptionError("The backbone sees an item as a single token, of which nothing can be hidden: choose one with smaller "
+                                  "patches or more groups, or a method without masks.")
             views = modality.hide(views, self.need.mask, backbone.grid)
             if self.module is None:
                 backbone.to("meta")  # its grid alone is wanted
@@ -230,7 +235,7 @@ class Planner:
         for name in self.nested["method"]:
             if name not in known:
                 raise nearest(name, known, what=f"option of method {as_json(method)}")
-        self.nested["method"] = {n: v if isinstance(known[n], Schedule) else fit_type(f"method.{n}", v, known[n])
+        self.nested["method"] = {n: v if isinstance(known[n], Schedule) else fit_option(f"method.{n}", v, known[n])
                                  for n, v in self.nested["method"].items()}
         training = self._training(method)
         for name, there_are in (("optimizer", OPTIMISERS), ("schedule", SCHEDULES)):

@@ -53,12 +53,22 @@ def _typed(key: str, value: Any, default: Any) -> Any:
             return float(value)
     elif isinstance(default, tuple):
         if isinstance(value, (list, tuple)) and (len(value) == len(default) or not default):
-            return tuple(fit_type(key, v, d) for v, d in zip(value, default)) if default else tuple(value)
+            return tuple(_typed(key, parse(v), d) for v, d in zip(value, default)) if default else tuple(value)
     elif isinstance(default, str):
         return str(value)
     else:
         return value  # schedules and other objects: a number stands for a constant one
     raise _misfit(key, value, default)
+
+
+def fit_option(key: str, value: Any, default: Any) -> Any:
+    """`fit_type` for an option of a method or of an input: none only where its default is, and no whole number below 0."""
+    typed = fit_type(key, value, default)
+    if typed is None and default is not None:
+        raise OptionError(f"{key}=none does not fit: expected {_expected(key, default)}.")
+    if type(typed) is int and typed < 0:
+        raise OptionError(f"{key}={value} does not fit: expected a whole number of at least 0.")
+    return typed
 
 
 def fit_keywords(group: str, builder: Callable, options: dict[str, Any]) -> dict[str, Any]:

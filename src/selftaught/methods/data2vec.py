@@ -35,8 +35,8 @@ class Data2Vec(Method):
 
     def __init__(self, backbone: nn.Module, *, layers: int = 6, norm: str = "layer", beta: float = 2.0,
                  momentum: tuple[float, float] = (0.9998, 0.9998), mask: str = "span", masked: float = 0.6, masks: int = 1, size: int = 4):
-        """layers: K. norm: layer, instance or none. momentum: the teacher's, at first and at last. mask, masked, masks, size: as of
-        MAE."""
+        """layers: K (all, where there are fewer). norm: layer, instance or none. momentum: the teacher's, at first and at last. mask,
+        masked, masks, size: as of MAE."""
         super().__init__()
         need_transformer(backbone)
         self.layers, self.norm, self.beta = layers, norm, beta

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Draws, Facts, Mask, Need, NotApplicable, OptionError, Source, View, fit_type, nearest
+from ..contracts import Batch, Draws, Facts, Mask, Need, NotApplicable, OptionError, Source, View, fit_option, nearest
 from ..networks import build_backbone
 from ..views.masks import Masked
 
@@ -55,7 +55,7 @@ class Modality:
                 raise OptionError(f"{self.name} data have no settings of their input but resolution: leave out input.{name}.")
             if name not in self.inputs:
                 raise nearest(name, self.inputs, what=f"input option of {self.name}")
-        return {name: fit_type(f"input.{name}", options.get(name, default), default) for name, default in self.inputs.items()}
+        return {name: fit_option(f"input.{name}", options.get(name, default), default) for name, default in self.inputs.items()}
 
     def prepare(self, source: Source, *, resolution: int | None = None, sample: int = 2048) -> Preprocessing:
         """Fits the preprocessing on at most `sample` evenly spaced items (bad ones passed over) and settles the network's shape.

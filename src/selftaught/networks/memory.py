@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..collectives import gather, reduce
-from ..contracts import Clock, Schedule, value_at
+from ..contracts import Clock, OptionError, Schedule, value_at
 
 
 class Memory(nn.Module):
@@ -32,6 +32,9 @@ class Teacher(Memory):
 
     def __init__(self, module: nn.Module, momentum: float | Schedule):
         super().__init__()
+        ends = vars(momentum).items() if isinstance(momentum, Schedule) else [("value", momentum)]
+        if wrong := [v for name, v in ends if name in ("value", "start", "peak", "end") and not 0 <= v <= 1]:
+            raise OptionError(f"A teacher's momentum of {wrong[0]} does not fit: expected a number between 0 and 1, such as 0.996.")
         self.momentum = momentum
         self.module = copy.deepcopy(module).requires_grad_(False)
         self._source = (module,)  # a tuple hides it from parameters(), state_dict() and train()

@@ -30,6 +30,8 @@ class Block(nn.Module):
 
     def __init__(self, width: int, heads: int, ratio: float):
         super().__init__()
+        if heads < 1 or width % heads:
+            raise OptionError(f"A Transformer of width {width} cannot have {heads} heads: choose a width that the number of heads divides.")
         self.heads = heads
         self.norm1, self.norm2 = nn.LayerNorm(width, eps=1e-6), nn.LayerNorm(width, eps=1e-6)
         self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
@@ -53,8 +55,6 @@ class Transformer(nn.Module):
 
     def __init__(self, width: int, depth: int, heads: int, ratio: float):
         super().__init__()
-        if width % heads:
-            raise OptionError(f"A Transformer of width {width} cannot have {heads} heads: choose a width that {heads} divides.")
         self.cls = nn.Parameter(torch.empty(1, 1, width))
         self.blocks = nn.ModuleList(Block(width, heads, ratio) for _ in range(depth))
         self.norm = nn.LayerNorm(width, eps=1e-6)

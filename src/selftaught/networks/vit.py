@@ -82,6 +82,8 @@ class VisionTransformer(Backbone):
         self.patch = (patch,) * len(sides) if isinstance(patch, int) else tuple(patch)
         if len(self.patch) != len(sides) or min(self.patch) < 1:
             raise OptionError(f"patch={patch} does not fit items of shape {tuple(shape)}: give one number, or {len(sides)}.")
+        if any(p > side for p, side in zip(self.patch, sides)):
+            raise OptionError(f"patch={patch} is longer than items of shape {tuple(shape)}: choose a smaller one.")
         self.embed = CONVOLUTIONS[len(sides)](channels, width, self.patch, self.patch)
         nn.init.xavier_uniform_(self.embed.weight.flatten(1))
         nn.init.zeros_(self.embed.bias)

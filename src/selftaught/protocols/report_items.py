@@ -140,7 +140,7 @@ def _class_failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) -
     share = np.where(judged, same.sum(1) / np.maximum(votes.sum(1), 1), np.inf)
     chosen = np.lexsort((-similarity.mean(1), share))[:FAILURES]
     items, confusions = [], Counter()
-    majority = {int(i): Counter(sample.labels[place[i]][votes[i]].tolist()).most_common(1)[0][0] for i in np.flatnonzero(judged)}
+    majority = {int(i): _majority(sample.labels[place[i]][votes[i]], sample.labels[i]) for i in np.flatnonzero(judged)}
     for i, other in majority.items():
         if other != sample.labels[i]:
             confusions[sample.classes[int(sample.labels[i])], sample.classes[int(other)]] += 1
@@ -150,6 +150,12 @@ def _class_failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) -
     return {"kind": "disagreement", "voters": place.shape[1], "judged": int(judged.sum()),
             "agreement": round(float(share[judged].mean()), 4) if judged.any() else None,
             "confusions": [{"label": a, "neighbours": b, "items": n} for (a, b), n in confusions.most_common(6)], "items": items}
+
+
+def _majority(votes: np.ndarray, own: int) -> int:
+    """The label with most votes; an item's own where no other has more."""
+    count = Counter(votes.tolist())
+    return max(count, key=lambda label: (count[label], label == own))
 
 
 def _number_failures(sample: Sample, place: np.ndarray, similarity: np.ndarray) -> dict[str, Any]:

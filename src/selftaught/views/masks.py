@@ -36,8 +36,12 @@ class Masked:
             raise nearest(mask.kind, KINDS, what="kind of mask")
         low, high = mask.ratio
         least, most = mask.context or (1.0, 1.0)
-        if not (0 <= low <= high < 1 and 0 < least <= most <= 1) or mask.count < 1 or mask.size < 1:
-            raise OptionError(f"A mask hides a part within 0..1, lowest first and never all, at least once; not {mask}.")
+        for name, value, fits, expected in (
+                ("masked", low if low == high else mask.ratio, 0 <= low <= high < 1, "a part from 0 on, below 1, of two the lower first"),
+                ("context", mask.context, 0 < least <= most <= 1, "two parts above 0 and up to 1, the lower first"),
+                ("masks", mask.count, mask.count >= 1, "at least 1"), ("size", mask.size, mask.size >= 1, "at least 1")):
+            if not fits:
+                raise OptionError(f"{name}={value} of a mask does not fit: expected {expected}.")
         self.views, self.mask, self.grid = views, mask, grid
         self._tokens: dict[tuple[int, ...], Tensor] = {}
 
@@ -152,14 +156,21 @@ def _places(grid: tuple[int, ...], like: Tensor) -> Tensor:
 # ---- kinds: (draws, grid, extent [B, axes] of each item in tokens, ratio, size) → scores [B, N], the lowest are hidden ------------
 
 
+def _sides(grid: tuple[int, ...], size: int) -> list[int]:
+    """Tokens along each axis of a box: one as large as the grid would be the same in every item."""
+    return [min(size, max(n // 2, 1)) for n in grid]
+
+
 def random_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
-    """Any tokens, independently (MAE, MSN), or any cells of `size` tokens a side (SimMIM), of which the last may be cut."""
+    """Any tokens, independently (MAE, MSN), or any cells of `size` tokens a side (SimMIM; at most half of an axis), of which the last may
+    be cut."""
     if size == 1:
         return draws.uniform("tokens", math.prod(grid))
-    cells = [-(-n // size) for n in grid]
+    sides = _sides(grid, size)
+    cells = [-(-n // side) for n, side in zip(grid, sides)]
     place = 0
-    for axis, n in zip((_places(grid, extent) // size).T, cells):
-        place = place * n + axis
+    for axis, side, n in zip(_places(grid, extent).T, sides, cells):
+        place = place * n + axis // side
     return draws.uniform("tokens", math.prod(cells))[:, place]
 
 
@@ -180,7 +191,7 @@ def block_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: flo
 def span_scores(draws: Draws, grid: tuple[int, ...], extent: Tensor, ratio: float, size: int) -> Tensor:
     """Boxes of `size` tokens a side (at most half of an axis) from random starts, one after another until enough is hidden, the last
     cut; they may overlap (wav2vec 2.0 and data2vec on series, BEiT's blocks). Tokens of the edge are hidden as often as others."""
-    sides = [min(size, max(n // 2, 1)) for n in grid]
+    sides = _sides(grid, size)
     starts = [n + side - 1 for n, side in zip(grid, sides)]
     turn = draws.uniform("starts", math.prod(starts)).view(-1, 1, *starts)  # when the box of each start has its turn
     return -POOLS[len(grid)](-turn, sides, stride=1).flatten(1)

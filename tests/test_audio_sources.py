@@ -125,6 +125,7 @@ def test_silence_and_clipping_are_told_and_not_refused():
     loud = np.clip(3 * tone(size=1.0), -1, 1)
     states = [decode_sound(encoded(x), 8000, 4000)["size"][1] for x in (np.zeros(4000), np.full(4000, 5e-5), loud, tone(size=0.9))]
     assert states == [SILENT, SILENT, CLIPPED, SOUND]
+    assert decode_sound(encoded(np.stack([tone(), -tone()], 1)), 8000, 4000)["size"][1] == SILENT  # its channels cancel each other out
 
 
 def test_a_folder_of_any_nesting_with_classes_and_a_wrong_suffix(folder):
@@ -182,6 +183,8 @@ def test_clips_in_memory_need_their_rate():
     assert source.take(np.array([1, 0]))["size"].tolist() == [[2000, SOUND], [4000, SOUND]]
     whole = open_source({"x": (tone() * 32768).astype(np.int16)[None].repeat(2, 0), "rate": 8000}, modality="audio")
     assert np.abs(whole.read(0)["x"] - tone()).max() < 1e-4
+    across = open_source({"x": [np.stack([tone(), tone()], 1)] * 2, "rate": 8000}, modality="audio")
+    assert np.abs(across.read(0)["x"] - tone()).max() < 1e-6  # [samples, channels], as soundfile gives it
     whole.set_canvas((4000, 1000))
     assert whole.read(0)["x"].shape == (1000,) and whole.rate == 4000
     for bad in ({"x": x}, np.zeros((4, 4000), np.float32)):

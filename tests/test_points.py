@@ -95,7 +95,8 @@ def test_every_format_gives_the_same_points(tmp_path):
     colours = np.arange(24).reshape(8, 3) * 10
     text = "# a remark\n" + "\n".join(",".join(map(str, p)) for p in CUBE)
     for blob in (ply(CUBE, "ascii"), ply(CUBE), text.encode(), saved(tmp_path, CUBE.astype(np.float32), "a.npy"),
-                 b"OFF8 0 0\n" + "\n".join(" ".join(map(str, p)) for p in CUBE).encode()):
+                 b"OFF8 0 0\n" + "\n".join(" ".join(map(str, p)) for p in CUBE).encode(),
+                 b"coff\n8 0 0\n" + "\n".join(" ".join(map(str, p)) + " 255 0 0 255" for p in CUBE).encode()):
         cloud = parse_cloud(blob)
         assert cloud.names[:3] == ("x", "y", "z") and np.allclose(cloud.values[:, :3], CUBE)
     for kind in ("ascii", "binary_little_endian"):
@@ -121,6 +122,7 @@ def test_points_of_a_mesh_lie_on_it_evenly():
     (ply(CUBE).replace(b"end_header", b"end"), "without end_header"), (ply(CUBE).replace(b"float x", b"float u"), "its columns are u, y"),
     (ply(CUBE).replace(b"float x", b"half x"), "wrong header: 'property half x'"), (b"OFF\nx y\n", "wrong header: after OFF"),
     (b"OFF\n3 1 0\n0 0 0\n0 1 0\n1 0 0\n", "truncated: 3 of 4"), (b"1 2 3\n1 2", "line 2 of points has 2 columns where the first has 3"),
+    (" ".join(map(str, range(99))).encode(), "lies across: points are rows .* transpose it"),
     (b"\x89\xff\x01\x02", "wrong header"), (b"name,color\n1,2", "not readable as points|is no cloud"),
 ])
 def test_what_is_no_cloud_is_said(blob, said):
@@ -164,6 +166,7 @@ def test_arrays_in_all_their_forms(tmp_path):
     (np.zeros((3, 4, 2)), "is no cloud"), (np.zeros((3, 4, 3)), "all of its 4 points lie in one place"),
     (np.zeros((3, 4)), "no set of clouds"), ({"x": np.array(3.0)}, "without axes"), ({"x": np.array(3.0), "ptr": [0, 1]}, "without axes"),
     (np.stack([CUBE, CUBE * np.nan]), "cloud 1: 8 of 8 points are NaN"), ([CUBE, CUBE[:1]], "cloud 1: holds 1 point"),
+    (np.random.default_rng(0).normal(size=(4, 3, 128)), r"cloud 0: an array of shape \(3, 128\) lies across.* transpose it"),
     ([CUBE, np.ones((4, 5))], "all of its 4 points|has 5 columns"), (CUBE[None], "holds 1 of point clouds"),
 ])
 def test_arrays_that_are_no_clouds_are_refused(x, said):

@@ -12,6 +12,7 @@ import pytest
 from selftaught.contracts import BadItem, DataError, OptionError
 from selftaught.sources import Loader, Quarantine, Subset, open_source
 from selftaught.sources.text import MOST_BYTES, checked
+from selftaught.stages import pretrain
 
 STORIES = [f"The {animal} number {i} went down to the river and drank" for i, animal in enumerate(("cat", "dog", "owl", "fox") * 5)]
 
@@ -56,6 +57,11 @@ def test_a_file_is_a_text_a_line_or_a_paragraph(tmp_path):
     assert len(open_source(long)) == 100  # one blank line in a hundred parts nothing
     assert len(open_source(long, layout="paragraph")) == 2
     assert len(open_source(long, layout="file", least=1)) == 1
+    wide = write(tmp_path / "wide.txt", "one fish\n" + " " * 20 + "\n" + " " * 12 + "two fish\n")
+    assert every(open_source(wide, layout="paragraph")) == every(open_source(wide, layout="line")) == ["one fish", "two fish"]
+    for path in (long, tmp_path):
+        with pytest.raises(OptionError, match="layout=text=body names columns of a table, and .* texts alone: leave it out"):
+            open_source(path, layout="text=body")
     with pytest.raises(OptionError, match="Did you mean 'paragraph'"):
         open_source(long, layout="line,paragraf")
     with pytest.raises(OptionError, match="is a folder, where every file is a text: join"):
@@ -63,7 +69,8 @@ def test_a_file_is_a_text_a_line_or_a_paragraph(tmp_path):
 
 
 @pytest.mark.parametrize("data,reason", [
-    (b"caf\xe9 au lait", "not UTF-8: byte 0xe9 at place 3"), (b" \n\t\xef\xbb\xbf"[:3], "empty text"), (b"\xef\xbb\xbf  ", "empty text"),
+    (b"caf\xe9 au lait", "not UTF-8: byte 0xe9 at place 3; convert it, for example with iconv"),
+    (b" \n\t\xef\xbb\xbf"[:3], "empty text"), (b"\xef\xbb\xbf  ", "empty text"),
     ("schön".encode("utf-16"), "UTF-16, not UTF-8"), (b"a\0b", "zero bytes")])
 def test_what_is_no_text_says_why(data, reason):
     with pytest.raises(BadItem) as error:
@@ -191,3 +198,9 @@ def test_real_news_have_texts_and_classes():
     whole = [i for i in range(64) if lengths[i] < fields["x"].shape[1]]
     assert [tokens.decode(fields["x"][i]) for i in whole] == [words(source, i) for i in whole]
     assert preprocessing.facts.shape[0] <= 128 and lengths.min() > 8
+
+
+def test_texts_of_which_none_can_be_read_say_why_in_the_sentence(tmp_path):
+    path = write(tmp_path / "latin.txt", "\n".join(["caf\xe9"] * 4).encode("latin-1"))
+    with pytest.raises(DataError, match=r"None of the items of .*latin.txt, line 1: not UTF-8: byte 0xe9 at place 3; convert it"):
+        pretrain(path, out=tmp_path / "run", steps=1)

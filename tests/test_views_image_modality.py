@@ -101,7 +101,7 @@ def test_floats_are_measured_missing_pixels_passed_over_and_never_cut():
 
 
 def test_nothing_readable_is_said_in_a_sentence():
-    with pytest.raises(DataError, match="could be read"):
+    with pytest.raises(DataError, match="None of the items .* can be read .*: mend or convert them"):
         IMAGE.prepare(Arrays(pictures(3, 8).numpy(), bad=(0, 1, 2)))
 
 

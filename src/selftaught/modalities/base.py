@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..contracts import Batch, Draws, Facts, Mask, Need, NotApplicable, OptionError, Source, View, fit_option, nearest
+from ..contracts import BadItem, Batch, DataError, Draws, Facts, Mask, Need, NotApplicable, OptionError, Source, View, fit_option, nearest
 from ..networks import build_backbone
 from ..views.masks import Masked
 
@@ -113,6 +113,17 @@ class Modality:
         cat = lambda key: torch.cat([getattr(b, key) for b in batches])  # noqa: E731
         return Batch({k: torch.cat([b.fields[k] for b in batches]) for k in first.fields}, cat("index"), cat("slot"), cat("epoch"),
                      None if first.y is None else cat("y"), lengths)
+
+
+def unreadable(source: Source) -> DataError:
+    """For where none of the items looked at can be read, of which the first is one: why."""
+    try:
+        source.read(0)
+        reason = ""
+    except BadItem as bad:
+        reason = f" ({source.name(0)}: {bad.reason})"
+    return DataError(f"None of the items of {getattr(source, 'origin', 'the data')} that were looked at can be read{reason}: mend or "
+                     "convert them.")
 
 
 def innermost(source: Source) -> Source:

@@ -14,7 +14,7 @@ from ..contracts import BadItem, Batch, Clean, DataError, Draws, Need, NotApplic
 from ..views.grid3d import GridSpec, GridViews
 from ..views.grid3d_transforms import GridPatches, KnownGrid, TransformedGrid
 from ..views.options import with_options
-from .base import Modality, Preprocessing, ViewMaker
+from .base import Modality, Preprocessing, ViewMaker, unreadable
 
 _RAW = 12  # cells a side of the raw input
 
@@ -86,7 +86,6 @@ def moments(source: Source, sample: int, held: Callable[[dict[str, np.ndarray]],
         values = x.reshape(len(x), -1).astype(np.float64) / (np.iinfo(x.dtype).max if x.dtype.kind == "u" else 1)
         count, total, square = count + values.shape[1], total + values.sum(1), square + np.square(values).sum(1)
     if not count:
-        raise DataError(f"None of the items of {getattr(source, 'origin', 'the data')} that were looked at can be read; see the quarantine "
-                        "for the reasons.")
+        raise unreadable(source)
     mean = total / count
     return mean.tolist(), np.sqrt(np.maximum(square / count - mean**2, 1 / 255**2)).tolist()

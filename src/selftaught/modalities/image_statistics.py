@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..contracts import BadItem, DataError, Source
+from .base import unreadable
 
 REACH = 10.0  # spans beyond black and white up to which real numbers are kept: what lies farther is a broken pixel
 _TAILS = (0.1, 99.9)  # percentiles of real numbers that are black and white: a few hot pixels must not set the span
@@ -21,7 +22,7 @@ def measure(source: Source, sample: int) -> tuple[dict[str, Any], int, int]:
     slices = _slices(source, sample)
     first = next(slices, None)
     if first is None:
-        raise DataError("Images: none of the items looked at could be read; see the quarantine for the reasons, one a file.")
+        raise unreadable(source)
     whole = first.dtype.kind == "u"
     low, high, mean, std = (_of_integers if whole else _of_floats)(chain([first], slices))
     span = high - low if high > low else 1.0

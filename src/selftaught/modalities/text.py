@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from ..contracts import (
     Batch,
     Clean,
-    DataError,
     Facts,
     MultiCrop,
     Need,
@@ -32,7 +31,7 @@ from ..contracts import (
 from ..networks import build_backbone
 from ..views.options import with_options
 from ..views.text import PatchTexts, TextSide, TextSpec, TextViews, TransformedTexts
-from .base import Modality, Preprocessing, ViewMaker
+from .base import Modality, Preprocessing, ViewMaker, unreadable
 from .series import sampled
 from .tokenizer import HIDDEN, PADDING, SEPARATOR, SPECIALS, tokens_of, train_tokenizer, vocabulary_size
 
@@ -201,7 +200,7 @@ def _sample(source: Source, sample: int) -> list[str]:
     most = int(SAMPLE_BYTES / max(np.mean(first), 1)) if first else 0
     texts = [_pieces(item, SAMPLE_BYTES // _FEW)[0] for item in sampled(source, min(sample, max(most, _FEW)))]
     if not texts:
-        raise DataError("Texts: none of the items looked at could be read; see the quarantine for the reasons, one an item.")
+        raise unreadable(source)
     return texts
 
 

@@ -115,14 +115,17 @@ def _cut(x: np.ndarray, ptr: np.ndarray, origin: str) -> list[np.ndarray]:
 
 
 def _mono(clip: Any, where: str) -> np.ndarray:
-    """float32 [T] from [T] or [channels, T], floats or integers."""
+    """float32 [T] from [T], [channels, T] or, where that would be fewer samples than channels, [T, channels] as soundfile gives it; floats
+    or integers."""
     clip = np.asarray(clip)
     if clip.ndim not in (1, 2) or clip.dtype.kind not in "fiu" or not clip.size:
         raise DataError(f"{where}: an array of {clip.dtype} of shape {clip.shape} is no sound: give numbers [T] or [channels, T].")
     if clip.dtype.kind in "iu":
         middle = 0.0 if clip.dtype.kind == "i" else 2.0 ** (8 * clip.dtype.itemsize - 1)
         clip = (clip - middle) / 2.0 ** (8 * clip.dtype.itemsize - 1)
-    clip = clip.astype(np.float32).reshape(-1, clip.shape[-1]).mean(0)
+    if clip.ndim == 2:
+        clip = clip.mean(0 if clip.shape[0] <= clip.shape[1] else 1, dtype=np.float32)
+    clip = clip.astype(np.float32)
     if not np.isfinite(clip).all():
         raise DataError(f"{where} holds NaN or infinite samples: mend it or leave it out.")
     return clip

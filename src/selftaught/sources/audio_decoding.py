@@ -74,7 +74,9 @@ def decode_sound(blob: bytes, rate: int, samples: int) -> dict[str, np.ndarray]:
         if not np.isfinite(x).all():
             raise BadItem("holds NaN or infinite samples")
         canvas = np.zeros(samples, np.float32)
-        state, x = condition(x), resampled(x.mean(1), header.rate, rate)[:samples]
+        mono = x.mean(1)
+        state = condition(x) if condition(mono) != SILENT else SILENT  # channels may cancel each other out
+        x = resampled(mono, header.rate, rate)[:samples]
         canvas[: len(x)] = x
     return {"x": canvas, "size": np.array([max(len(x), 1), state], np.int64), "hash": content_hash(blob)}
 

@@ -19,11 +19,12 @@ from .fingerprints import fingerprint_of
 from .items import to_numpy
 from .labels import encode_groups, encode_labels
 from .laid_out import LaidOut, check_items
-from .points_files import AXES, INPUTS, Cloud, decode_cloud, flaw, near, parse_cloud
+from .points_files import AXES, INPUTS, Cloud, decode_cloud, flaw, lies_across, near, parse_cloud
 
 POINT_SUFFIXES = frozenset({".ply", ".off", ".xyz", ".npy", ".npz"})
 SURFACE = 1024  # points that are drawn of a mesh unless someone asks for others
 _SAMPLE = 64  # files looked at
+_NAMED = 8  # columns that a note names
 
 __all__ = ["POINT_SUFFIXES", "PointsArchive", "PointsArrays", "PointsFiles", "PointsSource", "open_points"]
 
@@ -86,7 +87,8 @@ def _said(clouds: list[Cloud], columns: tuple[str, ...]) -> list[str]:
     notes = [f"{meshes} of {len(clouds)} files looked at are meshes: points are drawn on their faces, evenly by area."] if meshes else []
     passed = sorted({name for cloud in clouds for name in (*cloud.passed, *cloud.names) if name not in columns})
     if passed:
-        notes.append(f"The columns {', '.join(passed)} are not read: they are unknown, or some files lack them.")
+        more = f" and {len(passed) - _NAMED} more" if len(passed) > _NAMED else ""
+        notes.append(f"The columns {', '.join(passed[:_NAMED])}{more} are not read: they are unknown, or some files lack them.")
     return notes
 
 
@@ -158,6 +160,8 @@ def _checked(cloud: Any, where: str) -> np.ndarray:
     cloud = np.asarray(cloud)
     if cloud.ndim != 2 or cloud.dtype.kind not in "fiu" or cloud.shape[1] < 3:
         raise DataError(f"{where}: an array of {cloud.dtype} of shape {cloud.shape} is no cloud: give numbers [P, 3 + features].")
+    if lies_across(cloud):
+        raise DataError(f"{where}: an array of shape {cloud.shape} lies across: points are rows [P, 3 + features], so transpose it.")
     if reason := flaw(cloud):
         raise DataError(f"{where}: {reason}; mend it or leave it out.")
     return np.ascontiguousarray(near(cloud), np.float32)

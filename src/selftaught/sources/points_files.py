@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from .arrays import lies_far
 from .decoding import content_hash
 
 AXES = ("x", "y", "z")
+OFF = re.compile(rb"(ST)?C?N?OFF", re.IGNORECASE)  # its variants have textures, colours and normals behind the places
 INPUTS = ("x", "points", "xyz", "pos", "vertices")  # names under which arrays of points go
 _FEATURES = ("nx", "ny", "nz", "red", "green", "blue", "intensity")  # what is read of the named columns of a .ply besides the places
 _SCALARS = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
@@ -37,7 +39,7 @@ def parse_cloud(blob: bytes) -> Cloud:
         raise BadItem("zero bytes")
     if not any(blob[:4096]) and not any(blob):
         raise BadItem("all bytes are zero")
-    parse = (_ply if blob[:3] == b"ply" else _off if blob[:3] == b"OFF" else _array if blob[:6] == b"\x93NUMPY"
+    parse = (_ply if blob[:3] == b"ply" else _off if OFF.match(blob) else _array if blob[:6] == b"\x93NUMPY"
              else _named if blob[:2] == b"PK" else _lines)
     try:
         cloud = parse(blob)
@@ -62,6 +64,11 @@ def flaw(values: np.ndarray) -> str:
     if (values[:, :3] == values[0, :3]).all():
         return f"all of its {len(values)} points lie in one place"
     return ""
+
+
+def lies_across(values: np.ndarray) -> bool:
+    """Whether an array [rows, columns] has a column a point, and not a row."""
+    return len(values) < 10 and values.shape[1] > 16
 
 
 def decode_cloud(blob: bytes, points: int, columns: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -111,6 +118,8 @@ def _unnamed(values: np.ndarray) -> Cloud:
     """Columns without names: x, y, z, f3, f4 …"""
     if values.ndim != 2 or values.shape[1] < 3 or values.dtype.kind not in "fiu":
         raise BadItem(f"an array of {values.dtype} of shape {values.shape} is no cloud: points are numbers [P, 3 + features]")
+    if lies_across(values):
+        raise BadItem(f"an array of shape {values.shape} lies across: points are rows [P, 3 + features], so transpose it")
     names = (*AXES, *(f"f{i}" for i in range(3, values.shape[1])))
     return Cloud(names, values.astype(np.float64))
 
@@ -151,7 +160,8 @@ def _numbers(rows: list[list], width: int) -> np.ndarray:
 
 
 def _off(blob: bytes) -> Cloud:
-    words = [line.split("#")[0].split() for line in blob.decode("utf-8")[3:].splitlines()]  # ModelNet has 'OFF490 518 0' on one line
+    text = blob[OFF.match(blob).end():].decode("utf-8")  # ModelNet has 'OFF490 518 0' on one line
+    words = [line.split("#")[0].split() for line in text.splitlines()]
     words = [row for row in words if row]
     if not words or len(words[0]) < 2 or not all(word.isdigit() for word in words[0][:2]):
         raise BadItem("wrong header: after OFF come the numbers of points and faces")

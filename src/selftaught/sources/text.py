@@ -79,7 +79,8 @@ def checked(raw: bytes) -> bytes:
     except UnicodeDecodeError as error:
         if raw[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
             raise BadItem("UTF-16, not UTF-8: convert it with iconv -f utf-16 -t utf-8") from None
-        raise BadItem(f"not UTF-8: byte 0x{raw[error.start]:02x} at place {error.start}") from None
+        raise BadItem(f"not UTF-8: byte 0x{raw[error.start]:02x} at place {error.start}; convert it, for example with iconv "
+                      "-f latin1 -t utf-8") from None
     if "\0" in text:
         raise BadItem("holds zero bytes: it is no text")
     text = text.removeprefix("\ufeff").strip()

@@ -13,7 +13,7 @@ from .text import TextFiles, TextRuns, TextSource
 from .text_layout import text_layout
 
 _PIECE = 1 << 26  # bytes that are searched for line breaks at a time
-_SHORT = 8  # a line of so many blanks is empty
+_SHORT = 8  # bytes up to which lines are searched for blanks all at once
 _LINES_A_PARAGRAPH = 20  # blank lines that are rarer part nothing
 
 
@@ -24,6 +24,8 @@ def open_text_path(path: Path, asked: Asked) -> TextSource:
     lines. layout=line, paragraph or file says otherwise."""
     layout = text_layout(asked.layout)
     asked.no_columns(path, "the labels of texts in files are their class folders; put texts and labels into a table")
+    if layout.columns:
+        raise OptionError(f"layout=text={'+'.join(layout.columns)} names columns of a table, and {path} holds texts alone: leave it out.")
     if path.is_dir() and layout.part in ("line", "paragraph"):
         raise OptionError(f"layout={layout.part} parts one file, and {path} is a folder, where every file is a text: join its files into "
                           "one (cat FOLDER/*.txt > all.txt) and give that.")
@@ -57,6 +59,9 @@ def _lines(data: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     inside = places < ends[short, None]
     blank = np.zeros(len(starts), dtype=bool)
     blank[short] = ~((data[places] > 32) & inside).any(1) if len(data) else True
+    long = np.flatnonzero(ends - starts > _SHORT)
+    for line in long[data[starts[long]] <= 32].tolist():
+        blank[line] = not (data[starts[line]:ends[line]] > 32).any()
     kept = np.flatnonzero(~blank)
     return starts[kept], ends[kept], kept
 

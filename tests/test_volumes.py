@@ -99,6 +99,14 @@ def test_nifti_is_turned_and_its_spacing_read(tmp_path):
         source.read(3)
 
 
+def test_truth_values_are_read_as_0_and_1(tmp_path):
+    masks = [ball(seed=i) > 50 for i in range(3)]
+    for i, mask in enumerate(masks):
+        np.save(tmp_path / f"{i}.npy", mask)
+    for source in (open_source(tmp_path), open_source(np.stack(masks), modality="volume")):
+        assert np.array_equal(source.read(1)["x"][0], masks[1])
+
+
 def test_without_nibabel_it_says_how_to_get_it(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(bytes(400)))

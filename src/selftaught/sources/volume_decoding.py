@@ -45,6 +45,8 @@ def channels_first(x: np.ndarray, where: str, layout: str | None = None) -> np.n
     x = np.asarray(x)
     if x.ndim not in (3, 4) or x.dtype.kind not in "buif" or min(x.shape) < 1 or x.size > _VOXELS:
         raise BadItem(f"{where} holds an array of {x.dtype} of shape {x.shape}: a volume is [D, H, W], perhaps with channels")
+    if x.dtype.kind == "b":
+        x = x.astype(np.uint8)
     if x.ndim == 3:
         return x[None]
     axes = [layout.index("C") - 1] if layout else [axis for axis in (0, 3) if x.shape[axis] <= 4]

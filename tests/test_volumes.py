@@ -107,6 +107,18 @@ def test_truth_values_are_read_as_0_and_1(tmp_path):
         assert np.array_equal(source.read(1)["x"][0], masks[1])
 
 
+def test_volumes_have_as_many_channels_as_most_of_them(tmp_path):
+    for i, channels in enumerate((1, 3, 1, 3, 3, 1)):
+        np.save(tmp_path / f"{i}.npy", np.stack([ball(seed=i)] * channels))
+    source = open_source(tmp_path, modality="volume")
+    assert source.facts.shape == (1, 12, 16, 16) and source.read(0)["x"].shape == (1, 12, 16, 16)  # as many of each: the fewest
+    with pytest.raises(BadItem, match="^3 channels where most volumes have 1$"):
+        source.read(1)
+    np.save(tmp_path / "6.npy", np.stack([ball()] * 3))
+    with pytest.raises(BadItem, match="^1 channel where most volumes have 3$"):
+        open_source(tmp_path, modality="volume").read(0)
+
+
 def test_without_nibabel_it_says_how_to_get_it(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(bytes(400)))

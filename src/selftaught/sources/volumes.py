@@ -25,11 +25,11 @@ _SAMPLE = 16  # volumes looked at
 
 
 class Measured:
-    """What is known of the volumes that were looked at: channels, spacing float64 [3] (the median) and extents float64 [n, 3], how long
+    """What is known of the volumes that were looked at: channels (of most), spacing float64 [3] (the median) and extents float64 [n, 3], how long
     they are along D, H, W in its unit."""
 
     def __init__(self, shapes: list[tuple[int, ...]], spacings: list[np.ndarray]):
-        self.channels = int(np.median([shape[0] for shape in shapes]))
+        self.channels = int(np.bincount([shape[0] for shape in shapes]).argmax())
         self.spacing = np.median(spacings, axis=0)
         self.extents = np.array([np.array(shape[1:]) * spacing for shape, spacing in zip(shapes, spacings)])
 
@@ -85,7 +85,7 @@ class VolumeSource(CanvasSource):
     def decode(self, blob: bytes) -> dict[str, np.ndarray]:
         x, spacing = read_volume(blob)
         if len(x) != self.measured.channels:
-            raise BadItem(f"{len(x)} channels where most volumes have {self.measured.channels}")
+            raise BadItem(f"{len(x)} channel{'s' if len(x) != 1 else ''} where most volumes have {self.measured.channels}")
         x, size = on_canvas(x, spacing, self._shape, self._spacing)
         return {"x": x, "size": size, "hash": content_hash(blob)}
 

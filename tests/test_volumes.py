@@ -119,6 +119,16 @@ def test_volumes_have_as_many_channels_as_most_of_them(tmp_path):
         open_source(tmp_path, modality="volume").read(0)
 
 
+def test_nifti_of_the_second_version_is_read_like_the_first():
+    nibabel = pytest.importorskip("nibabel")
+    x, packed = ball((6, 10, 8)), []
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        packed.append(kind(x.transpose(2, 1, 0), np.diag([0.5, 2.0, 3.0, 1.0])).to_bytes())
+    for blob in (*packed, gzip.compress(packed[1])):
+        volume, spacing = read_volume(blob)
+        assert np.array_equal(volume[0], x) and spacing.tolist() == [3, 2, 0.5]
+
+
 def test_without_nibabel_it_says_how_to_get_it(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(bytes(400)))

@@ -120,7 +120,8 @@ def _nifti(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
     module = nibabel()
     if blob.startswith(_GZIP):
         blob = unzipped(blob)
-    image = module.as_closest_canonical(module.Nifti1Image.from_bytes(blob))
+    second = 540 in (int.from_bytes(blob[:4], order) for order in ("little", "big"))  # bytes of the header; of version 1 they are 348
+    image = module.as_closest_canonical((module.Nifti2Image if second else module.Nifti1Image).from_bytes(blob))
     x = np.asanyarray(image.dataobj)  # [W, H, D] or [W, H, D, C]
     spacing = checked_spacing(np.array(image.header.get_zooms()[:3], np.float64))
     return (x.transpose(2, 1, 0) if x.ndim == 3 else x.transpose(3, 2, 1, 0) if x.ndim == 4 else x), spacing[::-1]

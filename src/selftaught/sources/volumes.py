@@ -25,8 +25,8 @@ _SAMPLE = 16  # volumes looked at
 
 
 class Measured:
-    """What is known of the volumes that were looked at: channels (of most), spacing float64 [3] (the median) and extents float64 [n, 3], how long
-    they are along D, H, W in its unit."""
+    """What is known of the volumes that were looked at: channels (of most), spacing float64 [3] (the median) and extents float64 [n, 3],
+    how long they are along D, H, W in its unit."""
 
     def __init__(self, shapes: list[tuple[int, ...]], spacings: list[np.ndarray]):
         self.channels = int(np.bincount([shape[0] for shape in shapes]).argmax())

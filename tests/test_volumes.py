@@ -107,6 +107,30 @@ def test_truth_values_are_read_as_0_and_1(tmp_path):
         assert np.array_equal(source.read(1)["x"][0], masks[1])
 
 
+def test_files_are_read_in_the_layout_that_is_said_and_again_by_the_encoder(tmp_path):
+    """Three slices of three channels, and volumes of seven: the shape alone does not say which axis the channels are."""
+    for name, n, depth in (("few", 3, 3), ("many", 7, 6)):
+        (tmp_path / name).mkdir()
+        x = [np.stack([ball((depth, 8, 8), radius=3, seed=9 * i + c) for c in range(n)], -1) for i in range(4)]  # [D, H, W, C]
+        for i, volume in enumerate(x):
+            np.save(tmp_path / name / f"{i}.npy", volume)
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
+            [packed.write(path, path.name) for path in sorted((tmp_path / name).iterdir())]
+        with pytest.raises(DataError, match="say which with layout=NCDHW or layout=NDHWC"):
+            open_source(tmp_path / name, modality="volume")
+        source, expected = open_source(tmp_path / name, layout="NDHWC"), open_source(np.stack(x), layout="NDHWC")
+        assert source.facts.shape == (n, depth, 8, 8) and np.array_equal(source.read(1)["x"], expected.read(1)["x"])
+        assert Preprocessing.from_json(VOLUME.prepare(source).to_json()).facts.layout == "NDHWC"
+        encoder = Encoder(VOLUME.backbone((prepared := VOLUME.prepare(source)).facts, "convnet", widths=[8]), prepared)
+        for data in (tmp_path / name, sorted((tmp_path / name).iterdir()), tmp_path / f"{name}.zip"):
+            assert np.allclose(encoder.embed(data), encoder.embed(np.stack(x)), atol=1e-5)
+    with pytest.raises(OptionError, match="layout=NHWC does not fit volumes"):
+        open_source(tmp_path / "few", modality="volume", layout="NHWC")
+    for data in (tmp_path / "few", np.stack(x)):
+        with pytest.raises(DataError, match="does not fit layout=NDHW"):
+            open_source(data, layout="NDHW")
+
+
 def test_volumes_have_as_many_channels_as_most_of_them(tmp_path):
     for i, channels in enumerate((1, 3, 1, 3, 3, 1)):
         np.save(tmp_path / f"{i}.npy", np.stack([ball(seed=i)] * channels))
@@ -144,7 +168,7 @@ def damaged():
             "nan": (npy(broken), "3 of 3,072 voxels are NaN"), "constant": (npy(flat), "constant: every voxel is 4"),
             "flat": (npy(np.zeros((4, 4), np.float32)), "a volume is"), "words": (npy(np.array([[["a"]]])), "a volume is"),
             "no x": (npz(y=ball()), "arrays y, but no x"), "spacing": (npz(x=ball(), spacing=[1, 0, 1]), "three positive numbers"),
-            "many channels": (npy(np.zeros((7, 8, 8, 8), np.float32)), "cannot be told"),
+            "many channels": (npy(np.zeros((7, 8, 8, 8), np.float32)), "may be CDHW or DHWC: say which"),
             "other channels": (npy(np.stack([ball()] * 2)), "2 channels where most volumes have 1")}
 
 

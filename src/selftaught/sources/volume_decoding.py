@@ -20,10 +20,11 @@ _PIECE = 1 << 24  # bytes that are unpacked at a time
 _GZIP, _NPY, _ZIP = b"\x1f\x8b", b"\x93NUMPY", b"PK"
 
 
-def read_volume(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(blob: bytes, layout: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(x [C, D, H, W] as it is stored, spacing float64 [3] between voxels along D, H, W) of a .npy, .npz or NIfTI file in memory.
 
-    An .npz has x and perhaps spacing. NIfTI is turned to its closest canonical orientation, D from foot to head. Raises BadItem."""
+    An .npz has x and perhaps spacing; layout: of arrays, see `channels_first`. NIfTI, which says its axes, is turned to its closest
+    canonical orientation, D from foot to head. Raises BadItem."""
     if not blob:
         raise BadItem("zero bytes")
     try:
@@ -32,16 +33,17 @@ def read_volume(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
         elif blob.startswith(_ZIP):
             x, spacing = _npz(blob)
         else:
-            x, spacing = _nifti(blob)
+            (x, spacing), layout = _nifti(blob), "NCDHW"
     except (BadItem, OptionError):
         raise
     except Exception as error:  # damaged files lead decoders to anything
         raise BadItem(f"not readable as a volume: {' '.join(str(error).split())[:120] or type(error).__name__}") from None
-    return channels_first(x, "the file"), np.asarray(spacing, np.float64)
+    return channels_first(x, "the file", layout), np.asarray(spacing, np.float64)
 
 
 def channels_first(x: np.ndarray, where: str, layout: str | None = None) -> np.ndarray:
-    """[D, H, W], [C, D, H, W] or [D, H, W, C] → [C, D, H, W]. Raises BadItem for what is no volume."""
+    """[D, H, W], [C, D, H, W] or [D, H, W, C] → [C, D, H, W]. layout: NDHW, NCDHW or NDHWC where the shape does not say. Raises BadItem for
+    what is no volume."""
     x = np.asarray(x)
     if x.ndim not in (3, 4) or x.dtype.kind not in "buif" or min(x.shape) < 1 or x.size > _VOXELS:
         raise BadItem(f"{where} holds an array of {x.dtype} of shape {x.shape}: a volume is [D, H, W], perhaps with channels")
@@ -49,9 +51,11 @@ def channels_first(x: np.ndarray, where: str, layout: str | None = None) -> np.n
         x = x.astype(np.uint8)
     if x.ndim == 3:
         return x[None]
+    if layout == "NDHW":
+        raise BadItem(f"{where} of shape {x.shape} does not fit layout=NDHW: say where its channels are with layout=NCDHW or layout=NDHWC")
     axes = [layout.index("C") - 1] if layout else [axis for axis in (0, 3) if x.shape[axis] <= 4]
     if len(axes) != 1:
-        raise BadItem(f"{where} of shape {x.shape} may be CDHW or DHWC, which cannot be told: give volumes of one channel")
+        raise BadItem(f"{where} of shape {x.shape} may be CDHW or DHWC: say which with layout=NCDHW or layout=NDHWC")
     return np.moveaxis(x, axes[0], 0)
 
 

@@ -47,12 +47,16 @@ class Measured:
 
 class VolumeSource(CanvasSource):
     """Base of the sources that decode: items are {"x": float32 [C, D, H, W] at one spacing, each channel in 0..1 between its percentiles,
-    "size": int64 [3] cells of the canvas's middle that the volume takes, "hash"}. measured: see there. A NaN or constant volume is a
-    bad item."""
+    "size": int64 [3] cells of the canvas's middle that the volume takes, "hash"}. layout: NDHW, NCDHW or NDHWC where their shapes do not
+    say. measured: see there. A NaN or constant volume is a bad item."""
 
     modality = "volume"
     what, suffixes = "volume", VOLUME_SUFFIXES
     sizes = 3
+
+    def __init__(self, origin: str, *, layout: str | None = None):
+        super().__init__(origin)
+        self._layout = _known(layout)
 
     def settle(self, count: int, *, notes: Iterable[str] = (), least: int = 2) -> None:
         """Looks at evenly spaced volumes and fills `facts`. Raises DataError where there are too few or none can be read."""
@@ -60,7 +64,7 @@ class VolumeSource(CanvasSource):
         found, reasons = [], []
         for index in np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)).tolist():
             try:
-                x, spacing = read_volume(self.blob(index))
+                x, spacing = read_volume(self.blob(index), self._layout)
                 found.append((x.shape, spacing))
             except BadItem as bad:
                 reasons.append((index, bad.reason))
@@ -83,7 +87,7 @@ class VolumeSource(CanvasSource):
             self._shape, self._spacing, self._decoded = shape, spacing, None
 
     def decode(self, blob: bytes) -> dict[str, np.ndarray]:
-        x, spacing = read_volume(blob)
+        x, spacing = read_volume(blob, self._layout)
         if len(x) != self.measured.channels:
             raise BadItem(f"{len(x)} channel{'s' if len(x) != 1 else ''} where most volumes have {self.measured.channels}")
         x, size = on_canvas(x, spacing, self._shape, self._spacing)
@@ -107,9 +111,7 @@ class VolumeArrays(LaidOut):
     def __init__(self, x: Any, *, spacing: Any = None, y: Any = None, group: Any = None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
         check_items(x, origin, "volumes", least)
-        if layout is not None and layout not in VOLUME_LAYOUTS:
-            raise OptionError(f"layout={layout} does not fit volumes, which are {', '.join(VOLUME_LAYOUTS)}.")
-        self.origin = origin
+        self.origin, layout = origin, _known(layout)
         try:
             spacings = np.ones(3) if spacing is None else np.asarray(spacing, np.float64)
         except (TypeError, ValueError):
@@ -118,8 +120,7 @@ class VolumeArrays(LaidOut):
         if spacings.shape not in ((3,), (len(x), 3)):
             raise DataError(f"{origin}: its spacing has shape {spacings.shape}: give [3] for all volumes, or [{len(x)}, 3].")
         try:
-            self._volumes = [channels_first(to_numpy(v), f"{origin}, volume {i}", layout if layout and "C" in layout else None)
-                             for i, v in enumerate(x)]
+            self._volumes = [channels_first(to_numpy(v), f"{origin}, volume {i}", layout) for i, v in enumerate(x)]
             self._spacings = [checked_spacing(s) for s in np.broadcast_to(spacings, (len(x), 3))]
         except BadItem as bad:
             raise DataError(f"{bad.reason}.") from None
@@ -168,6 +169,12 @@ def open_volumes(data: Any, asked: Asked, *, origin: str = "array") -> VolumeArr
             given["classes"] = [str(c) for c in np.asarray(data["classes"]).reshape(-1)]
         data = data["x"]
     return VolumeArrays(to_numpy(data), layout=asked.layout, origin=origin, least=asked.least, **given)
+
+
+def _known(layout: str | None) -> str | None:
+    if layout is not None and layout not in VOLUME_LAYOUTS:
+        raise OptionError(f"layout={layout} does not fit volumes, which are {', '.join(VOLUME_LAYOUTS)}.")
+    return layout
 
 
 def _checked(canvas: tuple[tuple[int, int, int], Any]) -> tuple[tuple[int, int, int], np.ndarray]:

@@ -33,18 +33,25 @@ VIDEO = find_modality("video")
 # ---- files --------------------------------------------------------------------------------------------------------------------
 
 
-def encoded(frames=20, *, form="mp4", codec="mpeg4", pixels="yuv420p", height=48, width=64):
-    """A video whose frame t has the green of 12 · t and a bar that moves to the right."""
+def encoded(frames=20, *, form="mp4", codec="mpeg4", pixels="yuv420p", height=48, width=64, rate=10, sound=0):
+    """A video whose frame t has the green of 12 · t and a bar that moves to the right, and perhaps so many seconds of sound."""
     av = pytest.importorskip("av")
     stream = io.BytesIO()
     with av.open(stream, "w", format=form) as container:
-        track = container.add_stream(codec, rate=10)
+        track = container.add_stream(codec, rate=rate)
         track.width, track.height, track.pix_fmt = width, height, pixels
+        noise = container.add_stream("aac", rate=8000) if sound else None
         for t in range(frames):
             x = np.zeros((height, width, 3), np.uint8)
             x[:, 3 * t : 3 * t + 8], x[..., 1] = 255, 12 * t
             container.mux(track.encode(av.VideoFrame.from_ndarray(x, format="rgb24").reformat(format=pixels)))
         container.mux(track.encode())
+        for k in range(round(sound * 8)):
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
+            heard.rate, heard.pts = 8000, 1000 * k
+            container.mux(noise.encode(heard))
+        if sound:
+            container.mux(noise.encode())
     return stream.getvalue()
 
 
@@ -64,6 +71,19 @@ def test_every_form_gives_the_frames_that_were_written(form, codec, pixels):
     assert np.abs(np.diff(greens(item)) - 24).max() < 9
     short = decode_video(blob, 30, 1, 16)
     assert short["size"][0] == 20 and (short["x"][:, 20:] == 0).all() and short["hash"] == item["hash"]
+
+
+@pytest.mark.parametrize("form, codec", [("mp4", "mpeg4"), ("matroska", "mpeg4"), ("mpegts", "mpeg2video"), ("flv", "flv1")])
+@pytest.mark.parametrize("rate, sound", [(25, 0.5), (25, 5)])
+def test_sound_may_outlast_the_pictures(form, codec, rate, sound):
+    """Some forms say how long they are, but not how many frames they have; what ends before that time is still found."""
+    from selftaught.sources.video_decoding import decode_video, read_video_header
+
+    blob = encoded(form=form, codec=codec, rate=rate, sound=sound)
+    assert read_video_header(blob).frames == 20 and decode_video(blob, 30, 1, 16)["size"][0] == 20
+    if form != "mpegts":  # which says nothing of its length
+        with pytest.raises(BadItem, match="truncated|not readable as video|no pictures"):
+            decode_video(blob[: len(blob) * 2 // 3], 30, 1, 16)
 
 
 def test_damage_is_a_bad_item_with_its_reason():

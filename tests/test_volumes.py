@@ -23,6 +23,7 @@ from selftaught.contracts import (
 )
 from selftaught.encoder import Encoder
 from selftaught.modalities import Preprocessing, find_modality
+from selftaught.plan import make_plan
 from selftaught.sources import Loader, Quarantine, VolumeArrays, open_source
 from selftaught.sources.volume_decoding import normalised, on_canvas, read_volume, resized
 from selftaught.testing import check_method
@@ -332,6 +333,13 @@ def test_half_turns_are_told_apart_and_undo_themselves():
     assert torch.equal(turns[0], x) and all(not torch.equal(a, b) for k, a in enumerate(turns) for b in turns[:k])
     assert all(torch.equal(half_turned(turned, torch.tensor([k]), time=False), x) for k, turned in enumerate(turns))
     assert torch.equal(half_turned(turns[1], torch.tensor([2]), time=False), turns[3])  # about one axis and another: about the third
+
+
+def test_the_plan_says_the_cells_along_the_longest_axis():
+    long = VolumeArrays([ball((40, 24, 20), seed=i) for i in range(4)])
+    assert [make_plan(long, given)["resolution"] for given in ({"steps": 1}, {"steps": 1, "resolution": 16})] == [40, 16]
+    said = make_plan(VolumeArrays([ball((80, 24, 20), seed=i) for i in range(4)]), {"steps": 1}).choices["resolution"]
+    assert (said.value, said.reason) == (64, "enough for content; the items are about 80")
 
 
 def test_what_volumes_cannot_supply_is_refused_with_the_reason(source):

@@ -46,6 +46,9 @@ class VolumeModality(GridModality):
                       "spacing": spacing.tolist(), "reasons": reasons}
         return Preprocessing(self.name, source.facts.with_(shape=(len(mean), *shape)), statistics)
 
+    def resolution(self, shape: tuple[int, ...]) -> int:
+        return max(shape[1:])
+
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
         """Has the source resample to the spacing and the canvas of training."""
         source.set_canvas((tuple(preprocessing.statistics["canvas"]), preprocessing.statistics["spacing"]))

@@ -175,12 +175,13 @@ def test_clips_in_memory_of_any_layout_and_length():
                   open_source({"x": torch.from_numpy(x), "y": np.arange(6)}, modality="video")):
         other.set_canvas((10, 1, 16))
         assert np.array_equal(other.read(2)["x"], source.read(2)["x"])
+    assert np.array_equal(open_source(x.transpose(0, 4, 1, 2, 3), modality="video").read(2)["x"], source.read(2)["x"])  # [N, 3, 10, 12, 16]
     ragged = open_source([x[0], x[1, :4], x[2, :, :8]], modality="video")
     assert ragged.read(1)["size"].tolist() == [4, 12, 16] and (ragged.read(1)["x"][:, 4:] == 0).all()
     source.set_canvas((3, 2, 16))  # the middle six of ten frames, every other one
     whole = open_source(x, modality="video").read(0)["x"]
     assert np.array_equal(source.read(0)["x"], whole[:, 2:8:2])
-    for bad, error, said in ((x[:, :1], DataError, "has 1 frame"), (x[..., :2].repeat(3, 4), OptionError, "may be THWC or TCHW"),
+    for bad, error, said in ((x[:, :1], DataError, "has 1 frame"), (x[..., :2].repeat(3, 4), OptionError, "may be THWC, TCHW or CTHW: say"),
                              (np.full((3, 5, 8, 8), np.nan), DataError, "values from nan"), (x[0, 0], DataError, "no clip"),
                              ({"x": np.array(3.0)}, DataError, "without axes"),
                              (np.ones((3, 5, 8, 8)) * 7, DataError, "real numbers within 0..1")):

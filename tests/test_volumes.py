@@ -132,6 +132,23 @@ def test_files_are_read_in_the_layout_that_is_said_and_again_by_the_encoder(tmp_
             open_source(data, layout="NDHW")
 
 
+def test_a_volume_that_is_cut_is_named_once(tmp_path):
+    """Sixteen of forty are looked at; the long ones are not among them."""
+    for i in range(40):
+        np.save(tmp_path / f"{i:02}.npy", ball((20 if i in (6, 9) else 8, 8, 8), radius=3, seed=i))
+    source = open_source(tmp_path)
+    prepared = VOLUME.prepare(source)
+    assert "room for the longest of 16 volumes looked at" in prepared.statistics["reasons"][1] and prepared.facts.shape == (1, 8, 8, 8)
+    source = open_source(tmp_path)
+    with pytest.warns(UserWarning, match="06.npy: it takes 20 × 8 × 8 cells, and there is room for 8 × 8 × 8: its middle is kept") as said:
+        assert [source.read(i)["size"].tolist() for i in (5, 6, 9)] == [[8, 8, 8]] * 3
+    assert len(said) == 1
+    memory = VolumeArrays([ball((20 if i in (6, 9) else 8, 8, 8), radius=3, seed=i) for i in range(12)])
+    with pytest.warns(UserWarning, match="array, volume 6: it takes 20") as said:
+        VOLUME.configure(memory, prepared)
+    assert len(said) == 1
+
+
 def test_volumes_have_as_many_channels_as_most_of_them(tmp_path):
     for i, channels in enumerate((1, 3, 1, 3, 3, 1)):
         np.save(tmp_path / f"{i}.npy", np.stack([ball(seed=i)] * channels))

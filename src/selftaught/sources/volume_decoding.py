@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 import zlib
 from typing import Any
 
@@ -78,6 +79,16 @@ def normalised(x: np.ndarray) -> np.ndarray:
 def cells_of(shape: tuple[int, ...], spacing: np.ndarray, wanted: np.ndarray) -> tuple[int, int, int]:
     """How many cells of the `wanted` spacing a volume of `shape` [.., D, H, W] voxels takes along each axis."""
     return tuple(int(v) for v in np.maximum(np.rint(np.array(shape[-3:]) * spacing / wanted), 1))
+
+
+def is_cut(name: str, cells: tuple[int, int, int], room: tuple[int, int, int]) -> bool:
+    """Whether a volume of so many cells finds no room for some, which is warned of."""
+    if all(n <= most for n, most in zip(cells, room)):
+        return False
+    cells, room = (" × ".join(map(str, v)) for v in (cells, room))
+    warnings.warn(f"{name}: it takes {cells} cells, and there is room for {room}: its middle is kept, as of others so large, which are not "
+                  "named; crop or resample them where their borders matter.", stacklevel=2)
+    return True
 
 
 def on_canvas(x: np.ndarray, spacing: np.ndarray, shape: tuple[int, int, int], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -19,7 +19,7 @@ from .items import to_numpy
 from .labels import encode_groups, encode_labels
 from .laid_out import LaidOut, check_items
 from .listing import VOLUME_SUFFIXES
-from .volume_decoding import cells_of, channels_first, checked_spacing, on_canvas, read_volume
+from .volume_decoding import cells_of, channels_first, checked_spacing, is_cut, on_canvas, read_volume
 
 _SAMPLE = 16  # volumes looked at
 
@@ -56,7 +56,7 @@ class VolumeSource(CanvasSource):
 
     def __init__(self, origin: str, *, layout: str | None = None):
         super().__init__(origin)
-        self._layout = _known(layout)
+        self._layout, self._cut = _known(layout), False
 
     def settle(self, count: int, *, notes: Iterable[str] = (), least: int = 2) -> None:
         """Looks at evenly spaced volumes and fills `facts`. Raises DataError where there are too few or none can be read."""
@@ -86,11 +86,19 @@ class VolumeSource(CanvasSource):
         if shape != self._shape or (spacing != self._spacing).any():
             self._shape, self._spacing, self._decoded = shape, spacing, None
 
-    def decode(self, blob: bytes) -> dict[str, np.ndarray]:
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        if self._decoded is not None and self._decoded.holds[int(index)]:
+            return self._decoded.item(int(index))
+        return self.decode(self.blob(int(index)), self.name(int(index)))
+
+    def decode(self, blob: bytes, name: str = "a volume") -> dict[str, np.ndarray]:
+        """The item in these bytes; of those that are too large for the canvas, a warning gives the `name` of the first."""
         x, spacing = read_volume(blob, self._layout)
         if len(x) != self.measured.channels:
             raise BadItem(f"{len(x)} channel{'s' if len(x) != 1 else ''} where most volumes have {self.measured.channels}")
+        cells = cells_of(x.shape, spacing, self._spacing)
         x, size = on_canvas(x, spacing, self._shape, self._spacing)
+        self._cut = self._cut or is_cut(name, cells, self._shape)
         return {"x": x, "size": size, "hash": content_hash(blob)}
 
 
@@ -141,12 +149,13 @@ class VolumeArrays(LaidOut):
             self._lay(shape, spacing)
 
     def _lay(self, shape: tuple[int, int, int], spacing: np.ndarray) -> None:
-        self._spacing = spacing
+        self._spacing, cut = spacing, False
         self._x = np.empty((len(self._volumes), self.measured.channels, *shape), np.float32)
         self._size = np.empty((len(self._volumes), 3), np.int64)
         for row, (volume, own) in enumerate(zip(self._volumes, self._spacings)):
             try:
                 self._x[row], self._size[row] = on_canvas(volume, own, shape, spacing)
+                cut = cut or is_cut(self.name(row), cells_of(volume.shape, own, spacing), shape)
             except BadItem as bad:
                 raise DataError(f"{self.name(row)}: {bad.reason}; mend it or leave it out.") from None
 

@@ -46,6 +46,11 @@ def test_ambiguous_channel_axis_asks_for_the_layout():
         open_source(x, layout="NHCW")
     with pytest.raises(OptionError, match="does not fit"):
         open_source(x, layout="NHW")
+    with pytest.raises(OptionError, match="layout=NHWC or layout=NCHW, of volumes layout=NDHW, of clips layout=NTHW"):
+        open_source(np.random.rand(16, 14, 14, 14))
+    for wrong, meant in (("NDWH", "NDHW"), ("NTWHC", "NTHWC")):
+        with pytest.raises(OptionError, match=f"no layout '{wrong}'. Did you mean '{meant}'.*NCDHW.*NTCHW"):
+            open_source(x, layout=wrong)
 
 
 def test_depths_and_floats():

@@ -33,18 +33,25 @@ VIDEO = find_modality("video")
 # ---- files --------------------------------------------------------------------------------------------------------------------
 
 
-def encoded(frames=20, *, form="mp4", codec="mpeg4", pixels="yuv420p", height=48, width=64):
-    """A video whose frame t has the green of 12 · t and a bar that moves to the right."""
+def encoded(frames=20, *, form="mp4", codec="mpeg4", pixels="yuv420p", height=48, width=64, rate=10, sound=0):
+    """A video whose frame t has the green of 12 · t and a bar that moves to the right, and perhaps so many seconds of sound."""
     av = pytest.importorskip("av")
     stream = io.BytesIO()
     with av.open(stream, "w", format=form) as container:
-        track = container.add_stream(codec, rate=10)
+        track = container.add_stream(codec, rate=rate)
         track.width, track.height, track.pix_fmt = width, height, pixels
+        noise = container.add_stream("aac", rate=8000) if sound else None
         for t in range(frames):
             x = np.zeros((height, width, 3), np.uint8)
             x[:, 3 * t : 3 * t + 8], x[..., 1] = 255, 12 * t
             container.mux(track.encode(av.VideoFrame.from_ndarray(x, format="rgb24").reformat(format=pixels)))
         container.mux(track.encode())
+        for k in range(round(sound * 8)):
+            heard = av.AudioFrame.from_ndarray(np.zeros((1, 1000), np.float32), "fltp", "mono")
+            heard.rate, heard.pts = 8000, 1000 * k
+            container.mux(noise.encode(heard))
+        if sound:
+            container.mux(noise.encode())
     return stream.getvalue()
 
 
@@ -64,6 +71,19 @@ def test_every_form_gives_the_frames_that_were_written(form, codec, pixels):
     assert np.abs(np.diff(greens(item)) - 24).max() < 9
     short = decode_video(blob, 30, 1, 16)
     assert short["size"][0] == 20 and (short["x"][:, 20:] == 0).all() and short["hash"] == item["hash"]
+
+
+@pytest.mark.parametrize("form, codec", [("mp4", "mpeg4"), ("matroska", "mpeg4"), ("mpegts", "mpeg2video"), ("flv", "flv1")])
+@pytest.mark.parametrize("rate, sound", [(25, 0.5), (25, 5)])
+def test_sound_may_outlast_the_pictures(form, codec, rate, sound):
+    """Some forms say how long they are, but not how many frames they have; what ends before that time is still found."""
+    from selftaught.sources.video_decoding import decode_video, read_video_header
+
+    blob = encoded(form=form, codec=codec, rate=rate, sound=sound)
+    assert read_video_header(blob).frames == 20 and decode_video(blob, 30, 1, 16)["size"][0] == 20
+    if form != "mpegts":  # which says nothing of its length
+        with pytest.raises(BadItem, match="truncated|not readable as video|no pictures"):
+            decode_video(blob[: len(blob) * 2 // 3], 30, 1, 16)
 
 
 def test_damage_is_a_bad_item_with_its_reason():
@@ -155,12 +175,13 @@ def test_clips_in_memory_of_any_layout_and_length():
                   open_source({"x": torch.from_numpy(x), "y": np.arange(6)}, modality="video")):
         other.set_canvas((10, 1, 16))
         assert np.array_equal(other.read(2)["x"], source.read(2)["x"])
+    assert np.array_equal(open_source(x.transpose(0, 4, 1, 2, 3), modality="video").read(2)["x"], source.read(2)["x"])  # [N, 3, 10, 12, 16]
     ragged = open_source([x[0], x[1, :4], x[2, :, :8]], modality="video")
     assert ragged.read(1)["size"].tolist() == [4, 12, 16] and (ragged.read(1)["x"][:, 4:] == 0).all()
     source.set_canvas((3, 2, 16))  # the middle six of ten frames, every other one
     whole = open_source(x, modality="video").read(0)["x"]
     assert np.array_equal(source.read(0)["x"], whole[:, 2:8:2])
-    for bad, error, said in ((x[:, :1], DataError, "has 1 frame"), (x[..., :2].repeat(3, 4), OptionError, "may be THWC or TCHW"),
+    for bad, error, said in ((x[:, :1], DataError, "has 1 frame"), (x[..., :2].repeat(3, 4), OptionError, "may be THWC, TCHW or CTHW: say"),
                              (np.full((3, 5, 8, 8), np.nan), DataError, "values from nan"), (x[0, 0], DataError, "no clip"),
                              ({"x": np.array(3.0)}, DataError, "without axes"),
                              (np.ones((3, 5, 8, 8)) * 7, DataError, "real numbers within 0..1")):
@@ -307,8 +328,8 @@ def test_an_encoder_takes_clips_in_memory_and_comes_back_from_disk(moving, tmp_p
     clips = [moving.read(i)["x"][:, : 12 - 3 * (i % 2)].transpose(1, 0, 2, 3) for i in range(5)]
     z, again = encoder.embed(clips), Encoder.load(encoder.save(tmp_path / "encoder"))
     assert z.shape == (5, 16) and np.array_equal(again.embed(clips), z) and encoder.raw(clips).shape == (5, 3 * 4 * 12 * 12)
-    with pytest.raises(DataError, match="1 channels where the encoder was made for 3"):
-        encoder.embed(np.zeros((2, 6, 8, 8), np.uint8))
+    with pytest.raises(DataError, match=r"1 channel where the encoder was made for 3.*one item alone .* x\[None\]"):
+        encoder.embed(clips[0].transpose(0, 2, 3, 1))
     picture = VIDEO.picture(moving.read(0), prepared, side=64)
     assert picture.shape == (64, 64, 3) and picture.dtype == np.uint8 and picture[40, 40].mean() > picture[8, 8].mean()  # later: brighter
 

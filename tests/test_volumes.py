@@ -23,6 +23,7 @@ from selftaught.contracts import (
 )
 from selftaught.encoder import Encoder
 from selftaught.modalities import Preprocessing, find_modality
+from selftaught.plan import make_plan
 from selftaught.sources import Loader, Quarantine, VolumeArrays, open_source
 from selftaught.sources.volume_decoding import normalised, on_canvas, read_volume, resized
 from selftaught.testing import check_method
@@ -99,6 +100,77 @@ def test_nifti_is_turned_and_its_spacing_read(tmp_path):
         source.read(3)
 
 
+def test_truth_values_are_read_as_0_and_1(tmp_path):
+    masks = [ball(seed=i) > 50 for i in range(3)]
+    for i, mask in enumerate(masks):
+        np.save(tmp_path / f"{i}.npy", mask)
+    for source in (open_source(tmp_path), open_source(np.stack(masks), modality="volume")):
+        assert np.array_equal(source.read(1)["x"][0], masks[1])
+
+
+def test_files_are_read_in_the_layout_that_is_said_and_again_by_the_encoder(tmp_path):
+    """Three slices of three channels, and volumes of seven: the shape alone does not say which axis the channels are."""
+    for name, n, depth in (("few", 3, 3), ("many", 7, 6)):
+        (tmp_path / name).mkdir()
+        x = [np.stack([ball((depth, 8, 8), radius=3, seed=9 * i + c) for c in range(n)], -1) for i in range(4)]  # [D, H, W, C]
+        for i, volume in enumerate(x):
+            np.save(tmp_path / name / f"{i}.npy", volume)
+        with zipfile.ZipFile(tmp_path / f"{name}.zip", "w") as packed:
+            [packed.write(path, path.name) for path in sorted((tmp_path / name).iterdir())]
+        with pytest.raises(DataError, match="say which with layout=NCDHW or layout=NDHWC"):
+            open_source(tmp_path / name, modality="volume")
+        source, expected = open_source(tmp_path / name, layout="NDHWC"), open_source(np.stack(x), layout="NDHWC")
+        assert source.facts.shape == (n, depth, 8, 8) and np.array_equal(source.read(1)["x"], expected.read(1)["x"])
+        assert Preprocessing.from_json(VOLUME.prepare(source).to_json()).facts.layout == "NDHWC"
+        encoder = Encoder(VOLUME.backbone((prepared := VOLUME.prepare(source)).facts, "convnet", widths=[8]), prepared)
+        for data in (tmp_path / name, sorted((tmp_path / name).iterdir()), tmp_path / f"{name}.zip"):
+            assert np.allclose(encoder.embed(data), encoder.embed(np.stack(x)), atol=1e-5)
+    with pytest.raises(OptionError, match="layout=NHWC does not fit volumes"):
+        open_source(tmp_path / "few", modality="volume", layout="NHWC")
+    for data in (tmp_path / "few", np.stack(x)):
+        with pytest.raises(DataError, match="does not fit layout=NDHW"):
+            open_source(data, layout="NDHW")
+
+
+def test_a_volume_that_is_cut_is_named_once(tmp_path):
+    """Sixteen of forty are looked at; the long ones are not among them."""
+    for i in range(40):
+        np.save(tmp_path / f"{i:02}.npy", ball((20 if i in (6, 9) else 8, 8, 8), radius=3, seed=i))
+    source = open_source(tmp_path)
+    prepared = VOLUME.prepare(source)
+    assert "room for the longest of 16 volumes looked at" in prepared.statistics["reasons"][1] and prepared.facts.shape == (1, 8, 8, 8)
+    source = open_source(tmp_path)
+    with pytest.warns(UserWarning, match="06.npy: it takes 20 × 8 × 8 cells, and there is room for 8 × 8 × 8: its middle is kept") as said:
+        assert [source.read(i)["size"].tolist() for i in (5, 6, 9)] == [[8, 8, 8]] * 3
+    assert len(said) == 1
+    memory = VolumeArrays([ball((20 if i in (6, 9) else 8, 8, 8), radius=3, seed=i) for i in range(12)])
+    with pytest.warns(UserWarning, match="array, volume 6: it takes 20") as said:
+        VOLUME.configure(memory, prepared)
+    assert len(said) == 1
+
+
+def test_volumes_have_as_many_channels_as_most_of_them(tmp_path):
+    for i, channels in enumerate((1, 3, 1, 3, 3, 1)):
+        np.save(tmp_path / f"{i}.npy", np.stack([ball(seed=i)] * channels))
+    source = open_source(tmp_path, modality="volume")
+    assert source.facts.shape == (1, 12, 16, 16) and source.read(0)["x"].shape == (1, 12, 16, 16)  # as many of each: the fewest
+    with pytest.raises(BadItem, match="^3 channels where most volumes have 1$"):
+        source.read(1)
+    np.save(tmp_path / "6.npy", np.stack([ball()] * 3))
+    with pytest.raises(BadItem, match="^1 channel where most volumes have 3$"):
+        open_source(tmp_path, modality="volume").read(0)
+
+
+def test_nifti_of_the_second_version_is_read_like_the_first():
+    nibabel = pytest.importorskip("nibabel")
+    x, packed = ball((6, 10, 8)), []
+    for kind in (nibabel.Nifti1Image, nibabel.Nifti2Image):
+        packed.append(kind(x.transpose(2, 1, 0), np.diag([0.5, 2.0, 3.0, 1.0])).to_bytes())
+    for blob in (*packed, gzip.compress(packed[1])):
+        volume, spacing = read_volume(blob)
+        assert np.array_equal(volume[0], x) and spacing.tolist() == [3, 2, 0.5]
+
+
 def test_without_nibabel_it_says_how_to_get_it(tmp_path, monkeypatch):
     for name in "ab":
         (tmp_path / f"{name}.nii.gz").write_bytes(gzip.compress(bytes(400)))
@@ -114,7 +186,7 @@ def damaged():
             "nan": (npy(broken), "3 of 3,072 voxels are NaN"), "constant": (npy(flat), "constant: every voxel is 4"),
             "flat": (npy(np.zeros((4, 4), np.float32)), "a volume is"), "words": (npy(np.array([[["a"]]])), "a volume is"),
             "no x": (npz(y=ball()), "arrays y, but no x"), "spacing": (npz(x=ball(), spacing=[1, 0, 1]), "three positive numbers"),
-            "many channels": (npy(np.zeros((7, 8, 8, 8), np.float32)), "cannot be told"),
+            "many channels": (npy(np.zeros((7, 8, 8, 8), np.float32)), "may be CDHW or DHWC: say which"),
             "other channels": (npy(np.stack([ball()] * 2)), "2 channels where most volumes have 1")}
 
 
@@ -278,6 +350,13 @@ def test_half_turns_are_told_apart_and_undo_themselves():
     assert torch.equal(turns[0], x) and all(not torch.equal(a, b) for k, a in enumerate(turns) for b in turns[:k])
     assert all(torch.equal(half_turned(turned, torch.tensor([k]), time=False), x) for k, turned in enumerate(turns))
     assert torch.equal(half_turned(turns[1], torch.tensor([2]), time=False), turns[3])  # about one axis and another: about the third
+
+
+def test_the_plan_says_the_cells_along_the_longest_axis():
+    long = VolumeArrays([ball((40, 24, 20), seed=i) for i in range(4)])
+    assert [make_plan(long, given)["resolution"] for given in ({"steps": 1}, {"steps": 1, "resolution": 16})] == [40, 16]
+    said = make_plan(VolumeArrays([ball((80, 24, 20), seed=i) for i in range(4)]), {"steps": 1}).choices["resolution"]
+    assert (said.value, said.reason) == (64, "enough for content; the items are about 80")
 
 
 def test_what_volumes_cannot_supply_is_refused_with_the_reason(source):

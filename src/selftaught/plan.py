@@ -210,10 +210,11 @@ class Planner:
         self.facts = self.preprocessing.facts
         method = self._method()
         self.choose("seed", 0, "")
-        self.choose("resolution", self.facts.shape[-1] if len(self.facts.shape) > 1 or self.facts.vocabulary else None,
-                    "" if len(self.facts.shape) < 2 else "what the data holds" if self.source.facts.shape[-1] <= self.facts.shape[-1]
+        seen, there = (modality.resolution(facts.shape) for facts in (self.facts, self.source.facts))
+        self.choose("resolution", seen if len(self.facts.shape) > 1 or self.facts.vocabulary else None,
+                    "" if len(self.facts.shape) < 2 else "what the data holds" if there <= seen
                     else "enough for content" if len(self.source.facts.shape) != len(self.facts.shape)  # seconds of sound, bands by frames
-                    else f"enough for content; the items are about {self.source.facts.shape[-1]}")
+                    else f"enough for content; the items are about {there}")
         self._backbone(modality, method)
         if self.module is None and ":" not in self["backbone"]:
             self.nested["backbone"] = fit_keywords("backbone", find("backbone", self["backbone"]), self.nested["backbone"])

@@ -62,6 +62,10 @@ class Modality:
         A modality with `inputs` takes them as options."""
         raise NotImplementedError(f"modality {self.name} does not say how to prepare its data")
 
+    def resolution(self, shape: tuple[int, ...]) -> int:
+        """Of items of this shape, in the unit in which one asks for it."""
+        return shape[-1]
+
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
         """Tells the source what will be asked of it: here, to give the columns or channels of training, in their order."""
         if hasattr(source, "align") and preprocessing.facts.columns:

@@ -36,10 +36,12 @@ class GridModality(Modality):
         """x: [B, C, A, H, W] as stored; size: int64 [B, 3]; hash."""
         if isinstance(items, list):
             items = {k: np.stack([item[k] for item in items]) for k in items[0]}
-        wanted = preprocessing.facts.shape[0]
-        if items["x"].shape[1] != wanted:
-            raise DataError(f"These items of {self.name} have {items['x'].shape[1]} channels where the encoder was made for {wanted}: give "
-                            "the same channels, in the same order.")
+        wanted, there = preprocessing.facts.shape[0], items["x"].shape[1]
+        if there != wanted:
+            said = "1 channel" if there == 1 else f"{there} channels"
+            one = ", and one item alone with an axis of items before its own, as x[None]" if there == 1 else ""
+            raise DataError(f"These items of {self.name} have {said} where the encoder was made for {wanted}: give the same channels, in "
+                            f"the same order{one}.")
         return {k: torch.from_numpy(np.ascontiguousarray(v.view(np.int64) if v.dtype == np.uint64 else v)) for k, v in items.items()}, None
 
     def views(self, need: Need, preprocessing: Preprocessing, **options: Any) -> ViewMaker:

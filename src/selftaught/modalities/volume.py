@@ -41,10 +41,13 @@ class VolumeModality(GridModality):
         mean, std = moments(source, sample, lambda item: middle(item["x"], item["size"]))
         said = " × ".join(f"{v:.3g}" for v in spacing)
         reasons = [f"spacing {said}: {'the median' if (spacing == measured.spacing).all() else 'as fine as the resolution allows'}",
-                   f"{' × '.join(map(str, shape))} cells: room for the longest volume along each axis"]
+                   f"{' × '.join(map(str, shape))} cells: room for the longest of {len(measured.extents)} volumes looked at"]
         statistics = {"mean": mean, "std": std, "low": 0.0, "high": 1.0, "clamp": True, "canvas": list(shape),
                       "spacing": spacing.tolist(), "reasons": reasons}
         return Preprocessing(self.name, source.facts.with_(shape=(len(mean), *shape)), statistics)
+
+    def resolution(self, shape: tuple[int, ...]) -> int:
+        return max(shape[1:])
 
     def configure(self, source: Source, preprocessing: Preprocessing) -> None:
         """Has the source resample to the spacing and the canvas of training."""

@@ -70,7 +70,7 @@ def modality_of_layout(layout: str | None) -> str | None:
     for modality, known in layouts.items():
         if layout in known:
             return modality
-    raise nearest(layout, (*IMAGE_LAYOUTS, *SERIES_LAYOUTS), what="layout")
+    raise nearest(layout, sum(layouts.values(), ()), what="layout")
 
 
 def _guess(x: np.ndarray) -> tuple[str, str]:

@@ -117,7 +117,8 @@ def channel_axis(shape: tuple[int, ...], layout: str | None, origin: str) -> int
             return 1 if first else 3
         if first and last:
             break
-    raise OptionError(f"{origin} of shape {shape} may be NHWC or NCHW: say which with layout=NHWC or layout=NCHW.")
+    raise OptionError(f"{origin} of shape {shape} may be NHWC or NCHW: say which with layout=NHWC or layout=NCHW, of volumes "
+                      "layout=NDHW, of clips layout=NTHW.")
 
 
 def stretch(x: np.ndarray, side: int) -> np.ndarray:

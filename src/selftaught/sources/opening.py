@@ -63,12 +63,16 @@ def _as_asked(source: Source, asked: Asked, what: str) -> Source:
 
 
 def speaks_of(layout: str, data: Any) -> bool:
-    """Whether a layout that was asked for with other data can be meant of these: axes of arrays, columns and parts of texts."""
+    """Whether a layout that was asked for with other data can be meant of these: axes of arrays, also of the files of volumes, columns and
+    parts of texts."""
+    from .arrayfiles import VOLUME_LAYOUTS
+
+    files = layout in VOLUME_LAYOUTS
     if isinstance(data, (str, os.PathLike)):
         path = Path(str(data).partition("::")[0]).expanduser()
-        return not path.is_dir() if is_text_layout(layout) else path.is_dir() or path.suffix in (".npy", ".npz")
+        return not path.is_dir() if is_text_layout(layout) else files or path.is_dir() or path.suffix in (".npy", ".npz")
     data = data[0] if _labelled(data) else data
-    if is_text_layout(layout) or isinstance(data, dict):
+    if is_text_layout(layout) or isinstance(data, dict) or files and _paths(data):
         return True
     parts, axes = (data, len(layout) - 1) if isinstance(data, (list, tuple)) else ([data], len(layout))
     return all((isinstance(part, np.ndarray) or hasattr(part, "detach")) and part.ndim == axes for part in parts)

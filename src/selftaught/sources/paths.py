@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -99,14 +100,15 @@ def _archive(path: Path, named: str, asked: Asked) -> Source:
     if asked.modality not in (None, *_KINDS):
         raise OptionError(f"{path} is an archive, which is read as images, sound, video, volumes or points, not as {asked.modality}: "
                           "unpack it and give the folder or the file.")
-    return _source_of(asked.modality or first_kind(str(path), _KINDS), "Archive")(named, least=asked.least)
+    return _source_of(asked.modality or first_kind(str(path), _KINDS), "Archive", asked)(named)
 
 
-def _source_of(kind: str | None, place: str) -> Any:
-    """The class of sources that read this kind of files in a folder or list (place 'Files') or in an archive ('Archive')."""
+def _source_of(kind: str | None, place: str, asked: Asked) -> Any:
+    """The class of sources that read this kind of files in a folder or list (place 'Files') or in an archive ('Archive'), as was asked."""
     kind = kind if kind in _KINDS else "image"
     module = {"image": "images", "audio": "audio", "video": "video", "volume": "volumes", "points": "points"}[kind]
-    return getattr(import_module(f".{module}", __package__), kind.capitalize() + place)
+    made = partial(getattr(import_module(f".{module}", __package__), kind.capitalize() + place), least=asked.least)
+    return partial(made, layout=asked.layout) if kind == "volume" else made
 
 
 def _kind_of(path: Path) -> str | None:
@@ -142,7 +144,7 @@ def open_files(paths: list[Path], asked: Asked) -> Source:
     kind = asked.modality or _kind_of(paths[0])
     if kind is None and paths[0].is_file() and _is_sound(paths[0], asked):
         kind = "audio"
-    return _source_of(kind, "Files")(paths, least=asked.least)
+    return _source_of(kind, "Files", asked)(paths)
 
 
 def _csv(path: Path, part: str, asked: Asked) -> Source:
@@ -234,13 +236,13 @@ def _folder(path: Path, asked: Asked) -> Source:
 
         return FrameFolders(path, least=asked.least)
     if kind in ("audio", "video", "volume", "points"):
-        return _source_of(kind, "Files")(path, least=asked.least)
+        return _source_of(kind, "Files", asked)(path)
     if not found.keys() & _PICTURES:
         array = _first_array(found[".npy"]) if ".npy" in found and asked.modality is None else None
         if array is not None and _is_series(array):
             return _series_folder(path, asked)
         if array is not None and _is_volume(array):
-            return _source_of("volume", "Files")(path, least=asked.least)
+            return _source_of("volume", "Files", asked)(path)
         other = next((found[s] for s in (".parquet", ".csv", ".tsv", ".npz", ".zip", ".tar") if s in found), None)
         if other is None and ".npy" not in found and asked.modality is None and found.keys() & TEXT_SUFFIXES:
             return _text_folder(path, asked)

@@ -243,9 +243,11 @@ def _clip(clip: Any, layout: str | None, where: str) -> np.ndarray:
     if clip.ndim == 3:
         clip = clip[:, None]
     else:
-        axes = [layout.index("C") - 1] if layout else [axis for axis in (3, 1) if clip.shape[axis] <= 4]
+        few = [axis for axis in (3, 1, 0) if clip.shape[axis] <= 4]
+        axes = [layout.index("C") - 1] if layout else [axis for axis in few if axis] or few  # the first may be few frames
         if len(axes) != 1:
-            raise OptionError(f"{where} of shape {clip.shape} may be THWC or TCHW: say which with layout=NTHWC or layout=NTCHW.")
+            raise OptionError(f"{where} of shape {clip.shape} may be THWC, TCHW or CTHW: say which with layout=NTHWC, layout=NTCHW or "
+                              "layout=NCTHW.")
         clip = {0: clip.swapaxes(0, 1), 1: clip, 3: clip.transpose(0, 3, 1, 2)}[axes[0]]
     if len(clip) < 2:
         raise DataError(f"{where} has {len(clip)} frame: a clip needs at least two.")

@@ -18,7 +18,7 @@ _WHOLE = 0.9  # of the frames that a file announces must be there: what a damage
 
 @dataclass(frozen=True)
 class VideoHeader:
-    """What a file says of itself. frames: 0 where it does not say."""
+    """What a file says of itself. frames: those that are there where it does not say, see `_counted`."""
 
     frames: int
     height: int
@@ -39,13 +39,24 @@ def read_video_header(blob: bytes) -> VideoHeader:
     """Header of a video in memory. Raises BadItem."""
     with _opened(blob) as container:
         stream = container.streams.video[0]
-        frames = stream.frames
-        if not frames and container.duration and stream.average_rate:
-            frames = round(container.duration / 1e6 * float(stream.average_rate))
-        header = VideoHeader(int(frames), int(stream.height), int(stream.width))
+        header = VideoHeader(int(stream.frames or _counted(container, stream)), int(stream.height), int(stream.width))
     if not 0 < header.height * header.width <= PIXEL_LIMIT:
         raise BadItem(f"its frames have {header.width} x {header.height} pixels")
     return header
+
+
+def _counted(container: Any, stream: Any) -> int:
+    """Frames in a file that does not say how many: a packet each, unless they come in halves; in proportion more where the file ends
+    before its time, which is that of its pictures or of its sound, whichever is longer."""
+    spans = [(packet.stream.index == stream.index, float(at * packet.time_base), float((at + (packet.duration or 0)) * packet.time_base))
+             for packet in container.demux() if (at := packet.dts if packet.pts is None else packet.pts) is not None]
+    own = [span for span in spans if span[0]]
+    if not own:
+        return 0
+    there, shown = (max(end for *_, end in some) - min(start for _, start, _ in some) for some in (spans, own))
+    count = min(len(own), round(shown * float(stream.average_rate)) + 1) if stream.average_rate else len(own)
+    whole = (container.duration or 0) / 1e6
+    return count if not there or there >= _WHOLE * whole else round(count * whole / there)
 
 
 def decode_video(blob: bytes, frames: int, stride: int, side: int) -> dict[str, np.ndarray]:

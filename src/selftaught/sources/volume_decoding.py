@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import warnings
 import zlib
 from typing import Any
 
@@ -20,10 +21,11 @@ _PIECE = 1 << 24  # bytes that are unpacked at a time
 _GZIP, _NPY, _ZIP = b"\x1f\x8b", b"\x93NUMPY", b"PK"
 
 
-def read_volume(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
+def read_volume(blob: bytes, layout: str | None = None) -> tuple[np.ndarray, np.ndarray]:
     """(x [C, D, H, W] as it is stored, spacing float64 [3] between voxels along D, H, W) of a .npy, .npz or NIfTI file in memory.
 
-    An .npz has x and perhaps spacing. NIfTI is turned to its closest canonical orientation, D from foot to head. Raises BadItem."""
+    An .npz has x and perhaps spacing; layout: of arrays, see `channels_first`. NIfTI, which says its axes, is turned to its closest
+    canonical orientation, D from foot to head. Raises BadItem."""
     if not blob:
         raise BadItem("zero bytes")
     try:
@@ -32,24 +34,29 @@ def read_volume(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
         elif blob.startswith(_ZIP):
             x, spacing = _npz(blob)
         else:
-            x, spacing = _nifti(blob)
+            (x, spacing), layout = _nifti(blob), "NCDHW"
     except (BadItem, OptionError):
         raise
     except Exception as error:  # damaged files lead decoders to anything
         raise BadItem(f"not readable as a volume: {' '.join(str(error).split())[:120] or type(error).__name__}") from None
-    return channels_first(x, "the file"), np.asarray(spacing, np.float64)
+    return channels_first(x, "the file", layout), np.asarray(spacing, np.float64)
 
 
 def channels_first(x: np.ndarray, where: str, layout: str | None = None) -> np.ndarray:
-    """[D, H, W], [C, D, H, W] or [D, H, W, C] → [C, D, H, W]. Raises BadItem for what is no volume."""
+    """[D, H, W], [C, D, H, W] or [D, H, W, C] → [C, D, H, W]. layout: NDHW, NCDHW or NDHWC where the shape does not say. Raises BadItem for
+    what is no volume."""
     x = np.asarray(x)
     if x.ndim not in (3, 4) or x.dtype.kind not in "buif" or min(x.shape) < 1 or x.size > _VOXELS:
         raise BadItem(f"{where} holds an array of {x.dtype} of shape {x.shape}: a volume is [D, H, W], perhaps with channels")
+    if x.dtype.kind == "b":
+        x = x.astype(np.uint8)
     if x.ndim == 3:
         return x[None]
+    if layout == "NDHW":
+        raise BadItem(f"{where} of shape {x.shape} does not fit layout=NDHW: say where its channels are with layout=NCDHW or layout=NDHWC")
     axes = [layout.index("C") - 1] if layout else [axis for axis in (0, 3) if x.shape[axis] <= 4]
     if len(axes) != 1:
-        raise BadItem(f"{where} of shape {x.shape} may be CDHW or DHWC, which cannot be told: give volumes of one channel")
+        raise BadItem(f"{where} of shape {x.shape} may be CDHW or DHWC: say which with layout=NCDHW or layout=NDHWC")
     return np.moveaxis(x, axes[0], 0)
 
 
@@ -72,6 +79,16 @@ def normalised(x: np.ndarray) -> np.ndarray:
 def cells_of(shape: tuple[int, ...], spacing: np.ndarray, wanted: np.ndarray) -> tuple[int, int, int]:
     """How many cells of the `wanted` spacing a volume of `shape` [.., D, H, W] voxels takes along each axis."""
     return tuple(int(v) for v in np.maximum(np.rint(np.array(shape[-3:]) * spacing / wanted), 1))
+
+
+def is_cut(name: str, cells: tuple[int, int, int], room: tuple[int, int, int]) -> bool:
+    """Whether a volume of so many cells finds no room for some, which is warned of."""
+    if all(n <= most for n, most in zip(cells, room)):
+        return False
+    cells, room = (" × ".join(map(str, v)) for v in (cells, room))
+    warnings.warn(f"{name}: it takes {cells} cells, and there is room for {room}: its middle is kept, as of others so large, which are not "
+                  "named; crop or resample them where their borders matter.", stacklevel=2)
+    return True
 
 
 def on_canvas(x: np.ndarray, spacing: np.ndarray, shape: tuple[int, int, int], wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -118,7 +135,8 @@ def _nifti(blob: bytes) -> tuple[np.ndarray, np.ndarray]:
     module = nibabel()
     if blob.startswith(_GZIP):
         blob = unzipped(blob)
-    image = module.as_closest_canonical(module.Nifti1Image.from_bytes(blob))
+    second = 540 in (int.from_bytes(blob[:4], order) for order in ("little", "big"))  # bytes of the header; of version 1 they are 348
+    image = module.as_closest_canonical((module.Nifti2Image if second else module.Nifti1Image).from_bytes(blob))
     x = np.asanyarray(image.dataobj)  # [W, H, D] or [W, H, D, C]
     spacing = checked_spacing(np.array(image.header.get_zooms()[:3], np.float64))
     return (x.transpose(2, 1, 0) if x.ndim == 3 else x.transpose(3, 2, 1, 0) if x.ndim == 4 else x), spacing[::-1]

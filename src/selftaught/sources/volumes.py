@@ -19,17 +19,17 @@ from .items import to_numpy
 from .labels import encode_groups, encode_labels
 from .laid_out import LaidOut, check_items
 from .listing import VOLUME_SUFFIXES
-from .volume_decoding import cells_of, channels_first, checked_spacing, on_canvas, read_volume
+from .volume_decoding import cells_of, channels_first, checked_spacing, is_cut, on_canvas, read_volume
 
 _SAMPLE = 16  # volumes looked at
 
 
 class Measured:
-    """What is known of the volumes that were looked at: channels, spacing float64 [3] (the median) and extents float64 [n, 3], how long
-    they are along D, H, W in its unit."""
+    """What is known of the volumes that were looked at: channels (of most), spacing float64 [3] (the median) and extents float64 [n, 3],
+    how long they are along D, H, W in its unit."""
 
     def __init__(self, shapes: list[tuple[int, ...]], spacings: list[np.ndarray]):
-        self.channels = int(np.median([shape[0] for shape in shapes]))
+        self.channels = int(np.bincount([shape[0] for shape in shapes]).argmax())
         self.spacing = np.median(spacings, axis=0)
         self.extents = np.array([np.array(shape[1:]) * spacing for shape, spacing in zip(shapes, spacings)])
 
@@ -47,12 +47,16 @@ class Measured:
 
 class VolumeSource(CanvasSource):
     """Base of the sources that decode: items are {"x": float32 [C, D, H, W] at one spacing, each channel in 0..1 between its percentiles,
-    "size": int64 [3] cells of the canvas's middle that the volume takes, "hash"}. measured: see there. A NaN or constant volume is a
-    bad item."""
+    "size": int64 [3] cells of the canvas's middle that the volume takes, "hash"}. layout: NDHW, NCDHW or NDHWC where their shapes do not
+    say. measured: see there. A NaN or constant volume is a bad item."""
 
     modality = "volume"
     what, suffixes = "volume", VOLUME_SUFFIXES
     sizes = 3
+
+    def __init__(self, origin: str, *, layout: str | None = None):
+        super().__init__(origin)
+        self._layout, self._cut = _known(layout), False
 
     def settle(self, count: int, *, notes: Iterable[str] = (), least: int = 2) -> None:
         """Looks at evenly spaced volumes and fills `facts`. Raises DataError where there are too few or none can be read."""
@@ -60,7 +64,7 @@ class VolumeSource(CanvasSource):
         found, reasons = [], []
         for index in np.unique(np.linspace(0, count - 1, min(count, _SAMPLE)).astype(np.int64)).tolist():
             try:
-                x, spacing = read_volume(self.blob(index))
+                x, spacing = read_volume(self.blob(index), self._layout)
                 found.append((x.shape, spacing))
             except BadItem as bad:
                 reasons.append((index, bad.reason))
@@ -82,11 +86,19 @@ class VolumeSource(CanvasSource):
         if shape != self._shape or (spacing != self._spacing).any():
             self._shape, self._spacing, self._decoded = shape, spacing, None
 
-    def decode(self, blob: bytes) -> dict[str, np.ndarray]:
-        x, spacing = read_volume(blob)
+    def read(self, index: int) -> dict[str, np.ndarray]:
+        if self._decoded is not None and self._decoded.holds[int(index)]:
+            return self._decoded.item(int(index))
+        return self.decode(self.blob(int(index)), self.name(int(index)))
+
+    def decode(self, blob: bytes, name: str = "a volume") -> dict[str, np.ndarray]:
+        """The item in these bytes; of those that are too large for the canvas, a warning gives the `name` of the first."""
+        x, spacing = read_volume(blob, self._layout)
         if len(x) != self.measured.channels:
-            raise BadItem(f"{len(x)} channels where most volumes have {self.measured.channels}")
+            raise BadItem(f"{len(x)} channel{'s' if len(x) != 1 else ''} where most volumes have {self.measured.channels}")
+        cells = cells_of(x.shape, spacing, self._spacing)
         x, size = on_canvas(x, spacing, self._shape, self._spacing)
+        self._cut = self._cut or is_cut(name, cells, self._shape)
         return {"x": x, "size": size, "hash": content_hash(blob)}
 
 
@@ -107,9 +119,7 @@ class VolumeArrays(LaidOut):
     def __init__(self, x: Any, *, spacing: Any = None, y: Any = None, group: Any = None, layout: str | None = None, origin: str = "array",
                  classes: list[str] | None = None, least: int = 2):
         check_items(x, origin, "volumes", least)
-        if layout is not None and layout not in VOLUME_LAYOUTS:
-            raise OptionError(f"layout={layout} does not fit volumes, which are {', '.join(VOLUME_LAYOUTS)}.")
-        self.origin = origin
+        self.origin, layout = origin, _known(layout)
         try:
             spacings = np.ones(3) if spacing is None else np.asarray(spacing, np.float64)
         except (TypeError, ValueError):
@@ -118,8 +128,7 @@ class VolumeArrays(LaidOut):
         if spacings.shape not in ((3,), (len(x), 3)):
             raise DataError(f"{origin}: its spacing has shape {spacings.shape}: give [3] for all volumes, or [{len(x)}, 3].")
         try:
-            self._volumes = [channels_first(to_numpy(v), f"{origin}, volume {i}", layout if layout and "C" in layout else None)
-                             for i, v in enumerate(x)]
+            self._volumes = [channels_first(to_numpy(v), f"{origin}, volume {i}", layout) for i, v in enumerate(x)]
             self._spacings = [checked_spacing(s) for s in np.broadcast_to(spacings, (len(x), 3))]
         except BadItem as bad:
             raise DataError(f"{bad.reason}.") from None
@@ -140,12 +149,13 @@ class VolumeArrays(LaidOut):
             self._lay(shape, spacing)
 
     def _lay(self, shape: tuple[int, int, int], spacing: np.ndarray) -> None:
-        self._spacing = spacing
+        self._spacing, cut = spacing, False
         self._x = np.empty((len(self._volumes), self.measured.channels, *shape), np.float32)
         self._size = np.empty((len(self._volumes), 3), np.int64)
         for row, (volume, own) in enumerate(zip(self._volumes, self._spacings)):
             try:
                 self._x[row], self._size[row] = on_canvas(volume, own, shape, spacing)
+                cut = cut or is_cut(self.name(row), cells_of(volume.shape, own, spacing), shape)
             except BadItem as bad:
                 raise DataError(f"{self.name(row)}: {bad.reason}; mend it or leave it out.") from None
 
@@ -168,6 +178,12 @@ def open_volumes(data: Any, asked: Asked, *, origin: str = "array") -> VolumeArr
             given["classes"] = [str(c) for c in np.asarray(data["classes"]).reshape(-1)]
         data = data["x"]
     return VolumeArrays(to_numpy(data), layout=asked.layout, origin=origin, least=asked.least, **given)
+
+
+def _known(layout: str | None) -> str | None:
+    if layout is not None and layout not in VOLUME_LAYOUTS:
+        raise OptionError(f"layout={layout} does not fit volumes, which are {', '.join(VOLUME_LAYOUTS)}.")
+    return layout
 
 
 def _checked(canvas: tuple[tuple[int, int, int], Any]) -> tuple[tuple[int, int, int], np.ndarray]:

@@ -136,8 +136,7 @@ def test_a_volume_that_is_cut_is_named_once(tmp_path):
     """Sixteen of forty are looked at; the long ones are not among them."""
     for i in range(40):
         np.save(tmp_path / f"{i:02}.npy", ball((20 if i in (6, 9) else 8, 8, 8), radius=3, seed=i))
-    source = open_source(tmp_path)
-    prepared = VOLUME.prepare(source)
+    prepared = VOLUME.prepare(open_source(tmp_path), sample=4)
     assert "room for the longest of 16 volumes looked at" in prepared.statistics["reasons"][1] and prepared.facts.shape == (1, 8, 8, 8)
     source = open_source(tmp_path)
     with pytest.warns(UserWarning, match="06.npy: it takes 20 × 8 × 8 cells, and there is room for 8 × 8 × 8: its middle is kept") as said:

@@ -76,12 +76,14 @@ def test_resampling_keeps_what_fits_and_removes_what_would_fold_back(rate, witho
 def damaged():
     good = encoded(tone())
     noise = np.random.default_rng(0).normal(0, 0.2, 8000)
-    lossless = encoded(noise, form="FLAC")
+    lossless, lossy = (encoded(noise, form=form) for form in ("FLAC", "OGG"))
     return {
         "zero bytes": (b"", "zero bytes"), "all zero": (bytes(5000), "all bytes are zero"),
         "text": (b"no sound at all " * 20, "not readable"), "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(range(200)), "not readable"),
         "cut wav": (good[: len(good) // 2], "truncated"), "cut flac": (lossless[: len(lossless) // 2], ""),
+        "cut ogg": (lossy[: len(lossy) // 2], "truncated: its last page is missing or cut"),
         "header alone": (good[:40], ""), "no samples": (encoded(np.zeros(0)), "no samples"),
+        "no samples in ogg": (encoded(np.zeros(0), form="OGG"), "holds no samples"),
         "nan": (encoded(np.full(900, np.nan), subtype="FLOAT"), "NaN"),
     }
 
@@ -91,7 +93,7 @@ def test_damage_is_a_bad_item_with_its_reason(kind):
     blob, reason = damaged()[kind]
     with pytest.raises(BadItem, match=reason) as caught:
         decode_sound(blob, 8000, 8000)
-    assert 0 < len(str(caught.value)) < 200 and "object at" not in str(caught.value)
+    assert 0 < len(str(caught.value)) < 200 and "object at" not in str(caught.value) and not caught.value.reason.endswith(".")
 
 
 @pytest.mark.parametrize("form", ["WAV", "AIFF", "AU", "W64", "RF64"])
@@ -185,6 +187,8 @@ def test_clips_in_memory_need_their_rate():
     assert np.abs(whole.read(0)["x"] - tone()).max() < 1e-4
     across = open_source({"x": [np.stack([tone(), tone()], 1)] * 2, "rate": 8000}, modality="audio")
     assert np.abs(across.read(0)["x"] - tone()).max() < 1e-6  # [samples, channels], as soundfile gives it
+    with pytest.raises(DataError, match=r"no clip of 2,000 .* longer than 2 samples: .* one clip is \[clip\]"):
+        open_source({"x": np.stack([tone(0.25), tone(0.25)], 1), "rate": 8000}, modality="audio")
     whole.set_canvas((4000, 1000))
     assert whole.read(0)["x"].shape == (1000,) and whole.rate == 4000
     for bad in ({"x": x}, np.zeros((4, 4000), np.float32)):
@@ -201,6 +205,9 @@ def test_what_cannot_be_opened_is_a_sentence(folder, tmp_path, monkeypatch):
         open_source(folder({"a.wav": encoded(tone())}, "one"))
     with pytest.raises(DataError, match=r"holds no sound files \(1 files .*\.txt"):
         open_source(folder({"a.txt": b"x"}, "texts"), modality="audio")
+    none = open_source(folder({f"{k}.wav": encoded(np.full(4000, np.nan, np.float32), subtype="FLOAT") for k in "ab"}, "none"))
+    with pytest.raises(DataError, match=r"None of the items of .* can be read \(a.wav: holds NaN or infinite samples\)"):
+        find_modality("audio").prepare(none)
     two = folder({"a.wav": encoded(tone()), "b.wav": encoded(tone())}, "two")
     monkeypatch.setitem(__import__("sys").modules, "soundfile", None)
     with pytest.raises(OptionError, match=r"package soundfile.*pip install selftaught\[audio\]"):

@@ -35,7 +35,7 @@ from ..views.audio_transforms import KnownAudio, PatchAudio, TransformedAudio
 from ..views.logmel import HOP, LogMel
 from ..views.options import with_options
 from ..views.series import inside
-from .base import Modality, Preprocessing, ViewMaker, innermost
+from .base import Modality, Preprocessing, ViewMaker, innermost, unreadable
 from .series import SeriesModality, lengths_of, varies
 
 CLEAN = AudioSpec()
@@ -219,6 +219,8 @@ def measure(source: Source, sample: int, logmel: LogMel, form: str) -> tuple[dic
         valid = inside(length, values.shape[-1])  # [n, 1, steps]
         values = values.double().masked_select(valid if values.ndim == 3 else valid[:, 0])
         count, total, square = count + values.numel(), total + float(values.sum()), square + float(values.square().sum())
+    if not looked:
+        raise unreadable(source)
     if not count:
         raise DataError(f"Of {looked} sound files looked at in {getattr(source, 'origin', 'the data')} none can be read and is not silent: "
                         "there is nothing to learn from; check the recordings.")

@@ -19,6 +19,8 @@ from .items import to_numpy
 from .labels import encode_groups, encode_labels
 from .parquet_images import BytesParquet
 
+_SHORT = 8  # samples up to which all "clips" are taken for the frames of one
+
 __all__ = ["AudioArchive", "AudioArrays", "AudioFiles", "AudioParquet", "open_clips"]
 
 
@@ -39,8 +41,9 @@ class AudioParquet(BytesParquet, AudioSource):
 class AudioArrays(Source):
     """Clips that lie in memory: [N, T] or [N, channels, T], or a list of [T_i] or [channels, T_i], all at `rate` samples a second.
 
-    Integers are read as parts of their full scale. Items and facts as those of `AudioSource`. Raises DataError for what is no
-    sound, OptionError where the rate is not said.
+    A clip of more channels than samples is read as [T, channels], as soundfile gives it; a single one is a list of one. Integers are
+    read as parts of their full scale. Items and facts as those of `AudioSource`. Raises DataError for what is no sound, OptionError
+    where the rate is not said.
     """
 
     modality = "audio"
@@ -54,6 +57,9 @@ class AudioArrays(Source):
         self.origin, self._given = origin, int(np.asarray(rate).reshape(-1)[0])
         self._clips = [_mono(clip, f"{origin}, clip {i}") for i, clip in enumerate(x)]
         lengths = np.array([len(clip) for clip in self._clips])
+        if lengths.max() <= _SHORT:
+            raise DataError(f"{origin} holds no clip of {len(lengths):,} that is longer than {lengths.max()} samples: an array [N, T] is a "
+                            "clip a row; a list with one clip is [clip].")
         self.seconds = lengths / self._given
         self.own_rate = self.rate = min(self._given, RATE)
         labels = None if y is None else encode_labels(np.asarray(y), samples=len(lengths), classes=classes)

@@ -123,7 +123,7 @@ def _bad_items(blob: bytes) -> Iterator[None]:
         raise
     except Exception as error:  # libsndfile's own error, or whatever damaged numbers in a header lead to
         said = " ".join(str(error).split()).replace("<_io.BytesIO object at", "").partition(": ")
-        raise BadItem(f"not readable as sound: {(said[2] or said[0])[:120] or type(error).__name__}") from None
+        raise BadItem(f"not readable as sound: {(said[2] or said[0])[:120].rstrip('.') or type(error).__name__}") from None
 
 
 def _checked(blob: bytes, file: Any) -> SoundHeader:
@@ -131,10 +131,16 @@ def _checked(blob: bytes, file: Any) -> SoundHeader:
     if header.rate < 1 or header.frames > _MOST_SECONDS * header.rate:
         raise BadItem(f"its header says {header.frames} samples at {header.rate} Hz")
     if header.frames < 1:
-        raise BadItem("holds no samples")
+        raise BadItem("truncated: its last page is missing or cut" if blob[:4] == b"OggS" and not _ends(blob) else "holds no samples")
     if (stated := _stated_bytes(blob)) > len(blob) + 1:  # libsndfile would read what is there; the last byte may be padding
         raise BadItem(f"truncated: {len(blob)} bytes of {stated}")
     return header
+
+
+def _ends(blob: bytes) -> bool:
+    """Whether the last page of an Ogg stream is marked as its last (by 4 in its sixth byte) and is whole."""
+    page = blob[blob.rfind(b"OggS"):]
+    return len(page) > 26 and page[5] & 4 > 0 and len(page) >= 27 + page[26] + sum(page[27:27 + page[26]])
 
 
 def _stated_bytes(blob: bytes) -> int:

@@ -123,6 +123,7 @@ def test_points_of_a_mesh_lie_on_it_evenly():
     (ply(CUBE).replace(b"float x", b"half x"), "wrong header: 'property half x'"), (b"OFF\nx y\n", "wrong header: after OFF"),
     (b"OFF\n3 1 0\n0 0 0\n0 1 0\n1 0 0\n", "truncated: 3 of 4"), (b"1 2 3\n1 2", "line 2 of points has 2 columns where the first has 3"),
     (" ".join(map(str, range(99))).encode(), "lies across: points are rows .* transpose it"),
+    (b"4OFF\n3 0 0\n0 0 0 1\n0 1 0 1\n1 0 0 1\n", "4OFF, of points with four coordinates: write it as OFF"),
     (b"\x89\xff\x01\x02", "wrong header"), (b"name,color\n1,2", "not readable as points|is no cloud"),
 ])
 def test_what_is_no_cloud_is_said(blob, said):

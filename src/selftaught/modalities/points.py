@@ -13,7 +13,6 @@ from ..contracts import (
     BadItem,
     Batch,
     Clean,
-    DataError,
     Draws,
     Facts,
     MultiCrop,
@@ -28,7 +27,7 @@ from ..contracts import (
 )
 from ..views.options import with_options
 from ..views.points import KnownPoints, PointSide, PointSpec, PointViews, TransformedPoints, inside
-from .base import Modality, Preprocessing, ViewMaker, innermost
+from .base import Modality, Preprocessing, ViewMaker, innermost, unreadable
 
 CLEAN = PointSpec()
 WEAK = PointSpec(scale_p=1.0, move_p=1.0)  # after Point-MAE, whose code scales by 2/3 to 3/2 and shifts by .2: gentler here
@@ -170,7 +169,7 @@ def _features(source: Source, sample: int, columns: tuple[str, ...]) -> tuple[li
             continue  # the loader will quarantine it with its reason
         found.append(item["x"][3:, : int(item["size"][0])].astype(np.float64))
     if not found:
-        raise DataError(f"None of {len(chosen)} point clouds looked at can be read: check the files.")
+        raise unreadable(source)
     rows = np.concatenate(found, 1)
     mean, std = rows.mean(1), rows.std(1)
     as_is = np.array([name in NORMALS for name in columns[3:]])

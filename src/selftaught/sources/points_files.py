@@ -15,7 +15,7 @@ from .arrays import lies_far
 from .decoding import content_hash
 
 AXES = ("x", "y", "z")
-OFF = re.compile(rb"(ST)?C?N?OFF", re.IGNORECASE)  # its variants have textures, colours and normals behind the places
+OFF = re.compile(rb"(ST)?C?N?4?OFF", re.IGNORECASE)  # its variants have textures, colours and normals behind the places
 INPUTS = ("x", "points", "xyz", "pos", "vertices")  # names under which arrays of points go
 _FEATURES = ("nx", "ny", "nz", "red", "green", "blue", "intensity")  # what is read of the named columns of a .ply besides the places
 _SCALARS = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
@@ -160,7 +160,9 @@ def _numbers(rows: list[list], width: int) -> np.ndarray:
 
 
 def _off(blob: bytes) -> Cloud:
-    text = blob[OFF.match(blob).end():].decode("utf-8")  # ModelNet has 'OFF490 518 0' on one line
+    if b"4" in (variant := OFF.match(blob).group()):
+        raise BadItem(f"a file of {variant.decode().upper()}, of points with four coordinates: write it as OFF, with three")
+    text = blob[len(variant):].decode("utf-8")  # ModelNet has 'OFF490 518 0' on one line
     words = [line.split("#")[0].split() for line in text.splitlines()]
     words = [row for row in words if row]
     if not words or len(words[0]) < 2 or not all(word.isdigit() for word in words[0][:2]):

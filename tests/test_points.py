@@ -23,6 +23,7 @@ from selftaught.modalities import Preprocessing, find_modality
 from selftaught.networks.point_geometry import PARTS, GeometrySignal
 from selftaught.networks.point_groups import Grouping, farthest_points, gather_points
 from selftaught.objectives.points import chamfer, unsigned_error
+from selftaught.sources import open_source
 from selftaught.sources.asked import Asked
 from selftaught.sources.points import PointsArrays, open_points
 from selftaught.sources.points_files import on_surface, parse_cloud
@@ -161,6 +162,13 @@ def test_arrays_in_all_their_forms(tmp_path):
     assert np.allclose(item["x"][:, :6], many[1].T, atol=1e-6) and item["size"].tolist() == [6, 0]
     with pytest.raises(OptionError, match="Did you mean 'label'"):
         open_points(tmp_path / "a.npz", Asked(target="labels"))
+    np.savez(tmp_path / "parts.npz", X_train=x, y_train=[0, 1, 0, 1], x_test=x[:2])
+    train = open_source(f"{tmp_path / 'parts.npz'}::train", modality="points")
+    assert train.labels.tolist() == [0, 1, 0, 1] and len(open_source(f"{tmp_path / 'parts.npz'}::test", modality="points")) == 2
+    np.save(tmp_path / "one.npy", x[0])
+    for path, said in (("parts.npz::dev", "none called x_dev, X_dev"), ("one.npy::train", "has no parts to choose from")):
+        with pytest.raises(OptionError, match=said):
+            open_source(str(tmp_path / path), modality="points")
 
 
 @pytest.mark.parametrize("x, said", [

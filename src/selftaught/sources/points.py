@@ -197,6 +197,11 @@ def open_points(data: Any, asked: Asked, *, origin: str | None = None) -> Source
 
 
 def _open_path(path: Path, asked: Asked) -> Source:
+    if not path.exists() and "::" in path.name and split_archive(path) is None:
+        file, _, part = str(path).partition("::")
+        if not file.lower().endswith(".npz"):
+            raise OptionError(f"{file} has no parts to choose from: leave '::{part}' out.")
+        return _open_named(NpzArrays(Path(file)), asked, str(path), f"_{part}")
     suffix = path.suffix.lower()
     if suffix == ".npz" and path.is_file():
         arrays = NpzArrays(path)
@@ -211,18 +216,20 @@ def _open_path(path: Path, asked: Asked) -> Source:
     return PointsFiles([path] if path.is_file() else path, least=asked.least)
 
 
-def _open_named(arrays: Mapping[str, Any], asked: Asked, origin: str) -> Source:
-    name = next((n for n in INPUTS if n in arrays), None)
+def _open_named(arrays: Mapping[str, Any], asked: Asked, origin: str, ending: str = "") -> Source:
+    """ending: of the names of a part's arrays, _train."""
+    inputs = [name + ending for name in INPUTS]
+    name = next((n for n in inputs if n in arrays), None)
     if name is None:
-        raise OptionError(f"{origin} holds the arrays {', '.join(map(str, arrays)) or 'none'}, but none called {', '.join(INPUTS)}: name "
-                          "the points x.")
+        raise OptionError(f"{origin} holds the arrays {', '.join(map(str, arrays)) or 'none'}, but none called {', '.join(inputs)}: name "
+                          f"the points {inputs[0]}.")
     given: dict[str, Any] = {}
     for usual, word in (("y", asked.target), ("group", asked.group)):
         if word is not None and word not in arrays:
             raise nearest(word, list(arrays), what=f"array in {origin} named")
-        if (word or usual) in arrays:
-            given[usual] = to_numpy(arrays[word or usual])
-    given |= {"ptr": to_numpy(arrays["ptr"])} if "ptr" in arrays else {}
+        if (named := word or usual + ending) in arrays:
+            given[usual] = to_numpy(arrays[named])
+    given |= {"ptr": to_numpy(arrays["ptr" + ending])} if "ptr" + ending in arrays else {}
     given |= {"classes": [str(c) for c in np.asarray(arrays["classes"]).reshape(-1)]} if "classes" in arrays else {}
     x = arrays[name]
     x = [to_numpy(v) for v in x] if isinstance(x, (list, tuple)) else to_numpy(x)

@@ -16,7 +16,7 @@ from .decoding import content_hash
 
 AXES = ("x", "y", "z")
 OFF = re.compile(rb"(ST)?C?N?4?OFF", re.IGNORECASE)  # its variants have textures, colours and normals behind the places
-INPUTS = ("x", "points", "xyz", "pos", "vertices")  # names under which arrays of points go
+INPUTS = ("x", "X", "points", "xyz", "pos", "vertices")  # names under which arrays of points go
 _FEATURES = ("nx", "ny", "nz", "red", "green", "blue", "intensity")  # what is read of the named columns of a .ply besides the places
 _SCALARS = {"char": "i1", "int8": "i1", "uchar": "u1", "uint8": "u1", "short": "i2", "int16": "i2", "ushort": "u2", "uint16": "u2",
             "int": "i4", "int32": "i4", "uint": "u4", "uint32": "u4", "float": "f4", "float32": "f4", "double": "f8", "float64": "f8"}

@@ -168,6 +168,13 @@ def test_a_file_without_a_suffix_is_told_by_its_first_bytes(folder):
         open_source(root / "other.qqq", least=1)
 
 
+@pytest.mark.parametrize("modality", ["image", "video", "volume", "points", "text", "table", "series"])
+def test_a_file_of_sound_is_not_opened_as_anything_else(folder, modality):
+    path = folder({"a.wav": encoded(tone())}) / "a.wav"
+    with pytest.raises(OptionError, match=f"a.wav is a file of audio data, not of {modality} data: leave modality={modality} out"):
+        open_source(path, modality=modality, least=1)
+
+
 def test_bytes_in_a_column_of_parquet(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq

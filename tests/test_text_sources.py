@@ -163,6 +163,15 @@ def test_texts_in_memory(tmp_path):
     with pytest.raises(DataError, match="There is no"):  # paths that do not exist are no texts
         open_source([str(tmp_path / "a.png"), str(tmp_path / "b.png")])
     assert every(open_source(["yes", "no"], modality="text")) == ["yes", "no"]
+    for pair in ((STORIES, list(range(20))), (np.array(STORIES), np.arange(20)), (["yes"] * 20, list(range(20)))):
+        source = open_source(pair, modality="text")
+        assert every(source) == list(pair[0]) and source.labels.tolist() == list(range(20))
+    assert open_source((STORIES, ["a", "b"] * 10)).classes == ["a", "b"]
+    with pytest.raises(DataError, match="There is no yes: .*texts themselves need modality=text"):
+        open_source(["yes", "no"])
+    for asked in (None, "text"):
+        with pytest.raises(DataError, match="There is no 'the goal of the match': .*a text itself is given in a list, with modality=text"):
+            open_source("the goal of the match", modality=asked)
     with pytest.raises(OptionError, match="holds no texts"):
         open_source([1, 2], modality="text")
     assert open_source(STORIES).fingerprint() != open_source(STORIES[::-1]).fingerprint()

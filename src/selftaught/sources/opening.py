@@ -11,6 +11,7 @@ import numpy as np
 from ..contracts import DataError, OptionError, Source, nearest
 from .asked import Asked
 from .text_layout import is_text_layout
+from .text_objects import strings
 
 MODALITIES = ("image", "series", "table", "audio", "text", "video", "volume", "points")
 
@@ -85,7 +86,7 @@ def _object(data: Any, asked: Asked) -> Source:
     from .items import open_dataset, to_numpy
     from .text_objects import open_texts
 
-    if _labelled(data):
+    if _labelled(data, asked.modality == "text"):
         data = dict(zip("xy", data))
     if is_huggingface(data):
         return open_huggingface(data, asked)
@@ -115,10 +116,12 @@ def _object(data: Any, asked: Asked) -> Source:
                       "Dataset or a dict of arrays.")
 
 
-def _labelled(data: Any) -> bool:
-    """Whether it is a pair (x, y), as scikit-learn's data sets come: items of at least one axis, and a label each."""
+def _labelled(data: Any, texts: bool = False) -> bool:
+    """Whether it is a pair (x, y), as scikit-learn's data sets come: items of at least one axis or texts (`texts`: strings are none but
+    these), and a label each."""
     return isinstance(data, tuple) and len(data) == 2 and np.ndim(data[1]) == 1 and len(data[0]) == len(data[1]) and (
-        hasattr(data[0], "shape") and data[0].ndim > 1 or isinstance(data[0], list) and all(np.ndim(item) for item in data[0]))
+        hasattr(data[0], "shape") and data[0].ndim > 1 or isinstance(data[0], list) and all(np.ndim(item) for item in data[0])
+        or strings(data[0], sure=texts) is not None)
 
 
 def _paths(data: Any) -> bool:

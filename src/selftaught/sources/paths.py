@@ -27,7 +27,7 @@ _JSON_LINES = (".jsonl", ".ndjson")
 _LOOSE = {".txt", ".data", ".dat"}  # tables only where the user says so
 _PICKLED = {".pkl", ".pickle", ".pt", ".pth", ".joblib"}
 _KNOWN = ("a folder of images, sound files, videos, volumes or texts, .zip, .tar, .parquet, .csv, .tsv, .jsonl, .txt, .md, .npy, .npz, "
-          "embedded:NAME")
+          "embedded:NAME, one file such as .png, .wav, .mp4, .nii, .ply")
 _FOLDERS = "the labels of files are their class folders"
 
 
@@ -41,7 +41,10 @@ def open_path(text: str, asked: Asked) -> Source:
         (before, part), marked = inside, "::"
         path = Path(before)
     if not _exists(path):
-        raise _missing(path)
+        bare = asked.modality in (None, "text") and _bare(path)
+        raise _missing(path, " (a text itself is given in a list, with modality=text)" if bare else "")
+    if path.is_file() and asked.modality is not None:
+        _check_kind(path, asked.modality)
     if asked.modality == "points":
         from .points import open_points
 
@@ -116,6 +119,13 @@ def _kind_of(path: Path) -> str | None:
     return next((kind for kind, suffixes in _KINDS.items() if has_suffix(path.name, suffixes)), None)
 
 
+def _check_kind(path: Path, asked: str) -> None:
+    """OptionError for a file that is of another kind by its ending; of images the moving ones may be read as video."""
+    kind = _kind_of(path)
+    if kind not in (None, asked) and (kind, asked) != ("image", "video"):
+        raise OptionError(f"{path} is a file of {kind} data, not of {asked} data: leave modality={asked} out, or give other data.")
+
+
 def _is_sound(path: Path, asked: Asked) -> bool:
     """By its ending, by its first bytes, or because someone said so."""
     from .audio_decoding import looks_like_sound
@@ -140,7 +150,8 @@ def open_files(paths: list[Path], asked: Asked) -> Source:
                           "file.")
     lost = next((path for path in paths if not _exists(path)), None)
     if lost is not None:
-        raise _missing(lost)
+        bare = asked.modality is None and all(_bare(path) and not _exists(path) for path in paths)
+        raise _missing(lost, " (texts themselves need modality=text)" if bare else "")
     kind = asked.modality or _kind_of(paths[0])
     if kind is None and paths[0].is_file() and _is_sound(paths[0], asked):
         kind = "audio"
@@ -316,15 +327,20 @@ def _exists(path: Path) -> bool:
         raise DataError(f"There can be no path '{str(path)[:60]} …' ({error.strerror or error}): check the path.") from None
 
 
-def _missing(path: Path) -> DataError:
+def _bare(path: Path) -> bool:
+    """Whether it may be a text itself rather than a path."""
+    return " " in path.name or not path.suffix and len(path.parts) == 1
+
+
+def _missing(path: Path, aside: str = "") -> DataError:
     """Names the first part of the path that does not exist and the nearest name beside it."""
     at = path
     while not at.parent.exists() and at.parent != at:
         at = at.parent
     beside = sorted(p.name for p in at.parent.iterdir()) if at.parent.is_dir() else []
     close = difflib.get_close_matches(at.name, beside, n=1, cutoff=0.5)
-    hint = f"did you mean {at.parent / close[0]}?" if close else f"{at.parent} holds no '{at.name}', so check the path."
-    return DataError(f"There is no {path}: {hint}")
+    hint = f"did you mean {at.parent / close[0]}{aside}?" if close else f"{at.parent} holds no '{at.name}', so check the path{aside}."
+    return DataError(f"There is no {repr(str(path)) if ' ' in str(path) else path}: {hint}")
 
 
 def _unknown(path: Path) -> OptionError:

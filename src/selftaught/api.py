@@ -82,7 +82,7 @@ def demo(*, out: str | Path | None = None, seed: int = 0, say: Callable[[str], N
     return table
 
 
-DEMO_EPOCHS = 12
+DEMO_EPOCHS = 8
 DEMO_SUPERVISED_STEPS = 150
 
 
